@@ -1,0 +1,413 @@
+"""
+The receiving half: bytes of answers, however they are cut, to events (RFC 9112).
+
+One small reader per state; a reader takes from the buffer what it understands and returns an event, or
+NEED_DATA when the buffer holds too little. Every byte is looked at a bounded number of times, so time grows
+with the number of bytes and not with the number of pieces.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from multidict import CIMultiDict
+
+from aiosock.config import DEFAULT_MAX_HEADER_BYTES, DEFAULT_MAX_HEADERS
+from aiosock.errors import HeadTooLarge, IncompleteBody, RemoteProtocolError, ServerDisconnected
+from aiosock.protocol.http1 import grammar
+from aiosock.protocol.http1.events import (
+    NEED_DATA,
+    BodyData,
+    BodyEnded,
+    Event,
+    InformationalReceived,
+    NeedData,
+    ResponseStarted,
+)
+
+MAX_LINE_BYTES: Final = 256 * 1024
+MAX_EMPTY_LINES: Final = 10
+MAX_INFORMATIONAL: Final = 64
+MAX_CHUNK_LINE_BYTES: Final = 4096
+
+DECODABLE_TRANSFER_CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
+
+State = Literal["idle", "head", "sized", "chunked", "trailers", "until close", "done", "switched", "failed"]
+
+
+class Parser:
+    """
+    Reads one answer after another.
+
+    Args:
+        max_head_bytes: The most bytes of a head, and of trailers; None is no limit.
+        max_fields: The most fields of a head, and of trailers; None is no limit.
+        max_line_bytes: The most bytes of one line of a head; None is no limit.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunk_open",
+        "_eof",
+        "_informational",
+        "_left",
+        "_max_fields",
+        "_max_head_bytes",
+        "_max_line_bytes",
+        "_method",
+        "_position",
+        "_received",
+        "_scanned",
+        "_upgrade_offered",
+        "framing_ends_connection",
+        "response",
+        "state",
+    )
+
+    def __init__(
+        self,
+        *,
+        max_head_bytes: int | None = DEFAULT_MAX_HEADER_BYTES,
+        max_fields: int | None = DEFAULT_MAX_HEADERS,
+        max_line_bytes: int | None = MAX_LINE_BYTES,
+    ) -> None:
+        unlimited = 2**62
+        self._max_head_bytes = unlimited if max_head_bytes is None else max_head_bytes
+        self._max_fields = unlimited if max_fields is None else max_fields
+        self._max_line_bytes = unlimited if max_line_bytes is None else max_line_bytes
+        # Bytes as they came while nothing has to be kept; a bytearray once a rest waits for more.
+        self._buffer: bytes | bytearray = b""
+        self._position = 0
+        self._scanned = 0
+        self._eof = False
+        self._method = ""
+        self._upgrade_offered = False
+        self._informational = 0
+        self._left = 0
+        self._received = 0
+        self._chunk_open = False
+        self.state: State = "idle"
+        self.response: ResponseStarted | None = None
+        self.framing_ends_connection = False
+        """The framing of the answer forbids a second one after it, whatever Connection says."""
+
+    def expect_response(self, method: str, *, upgrade_offered: bool = False) -> None:
+        """Begin with the answer to a request of this method, whose body rules depend on it."""
+        self._method = method
+        self._upgrade_offered = upgrade_offered
+        self._informational = 0
+        self._received = 0
+        self.response = None
+        self.framing_ends_connection = False
+        self.state = "head"
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet part of an event."""
+        return len(self._buffer) - self._position
+
+    @property
+    def untouched(self) -> bool:
+        """An answer is due, and not a byte of it has come."""
+        return self.state == "head" and not self._informational and not self.buffered
+
+    @property
+    def body_left(self) -> int | None:
+        """The bytes of the body still to come, None where only its end tells."""
+        return self._left if self.state in ("sized", "done") else None
+
+    @property
+    def at_eof(self) -> bool:
+        """The end of file was fed."""
+        return self._eof
+
+    def receive_data(self, data: bytes) -> None:
+        """Feed what the socket gave; ``b""`` is the end of file."""
+        if not data:
+            self._eof = True
+        elif self._position >= len(self._buffer):
+            self._buffer = data
+            self._position = 0
+        else:
+            buffer = self._buffer
+            if isinstance(buffer, bytes):
+                buffer = self._buffer = bytearray(memoryview(buffer)[self._position :])
+            else:
+                del buffer[: self._position]
+            self._position = 0
+            buffer += data
+
+    def next_event(self) -> Event | NeedData:
+        """
+        Return what the bytes so far amount to, one event at a time.
+
+        Raises:
+            RemoteProtocolError: The answer breaks RFC 9112, or passes a limit.
+            ServerDisconnected: End of file where an answer should begin, or within its head.
+            IncompleteBody: End of file within the body.
+        """
+        state = self.state
+        try:
+            if state == "head":
+                return self._read_head()
+            if state == "sized":
+                return self._read_sized()
+            if state == "chunked":
+                return self._read_chunked()
+            if state == "trailers":
+                return self._read_trailers()
+            if state == "until close":
+                return self._read_until_close()
+        except RemoteProtocolError:
+            self.state = "failed"
+            raise
+        return NEED_DATA
+
+    def take_rest(self) -> bytes:
+        """Return, and forget, the bytes after the answer: they belong to whoever takes the connection over."""
+        return self._take(self.buffered)
+
+    def _take(self, size: int) -> bytes:
+        buffer, start = self._buffer, self._position
+        end = self._position = start + size
+        if isinstance(buffer, bytes):
+            # A slice of the whole is the same object: a full read goes through without a copy.
+            return buffer[start:end]
+        return bytes(memoryview(buffer)[start:end])
+
+    def _read_head(self) -> Event | NeedData:
+        if not self._skip_empty_lines():
+            return self._need_head()
+        buffer, start = self._buffer, self._position
+        if not buffer.startswith(b"HTTP/"[: len(buffer) - start], start):
+            self._refuse_foreign(bytes(buffer[start : start + 40]))
+        # A line may end with a bare LF, so the empty line is the first LF that follows an LF, or LF CR.
+        scan = max(start, self._scanned)
+        found = buffer.find(b"\n\r\n", scan)
+        after = found + 3
+        bare = buffer.find(b"\n\n", scan, after if found >= 0 else len(buffer))
+        if bare >= 0:
+            found, after = bare, bare + 2
+        if found < 0:
+            self._scanned = max(start, len(buffer) - 2)
+            return self._need_head()
+        size = after - start
+        if size > self._max_head_bytes:
+            self._refuse_size(size)
+        head = self._take(found - start)
+        self._position = after
+        self._scanned = 0
+        lines = grammar.head_lines(head[:-1] if head.endswith(b"\r") else head)
+        if size > self._max_line_bytes and (longest := max(map(len, lines))) > self._max_line_bytes:
+            raise HeadTooLarge(f"a line of the head has {longest} bytes; the limit is {self._max_line_bytes}")
+        version, status_code, reason = grammar.parse_status_line(lines[0])
+        del lines[0]
+        headers = grammar.parse_fields(lines, self._max_fields)
+        if status_code < 200 and status_code != 101:
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL:
+                raise RemoteProtocolError(f"more than {MAX_INFORMATIONAL} informational answers to one request")
+            return InformationalReceived(status_code, reason, headers)
+        return self._begin_body(version, status_code, reason, headers)
+
+    def _skip_empty_lines(self) -> bool:
+        """Step over empty lines ahead of the status line (RFC 9112, 2.2); False if nothing but those is there."""
+        buffer = self._buffer
+        start = position = self._position
+        size = len(buffer)
+        while position < size and buffer[position] in b"\r\n":
+            position += 1
+        if position - start > 2 * MAX_EMPTY_LINES:
+            raise RemoteProtocolError(f"more than {MAX_EMPTY_LINES} empty lines ahead of the answer")
+        if position == size:
+            # Not consumed before the status line is there: the bound then counts all of them.
+            return False
+        self._position = position
+        return True
+
+    def _refuse_foreign(self, start: bytes) -> None:
+        shown = grammar.shown(start)
+        if start[:1] in (b"\x15", b"\x16"):
+            raise RemoteProtocolError(f"the server speaks TLS on a connection that is plain HTTP: {shown}")
+        raise RemoteProtocolError(
+            f"the answer does not begin with an HTTP/1 status line but with {shown} (HTTP/0.9, or no HTTP at all)"
+        )
+
+    def _refuse_size(self, size: int) -> None:
+        raise HeadTooLarge(f"the head of the answer has {size} bytes or more; the limit is {self._max_head_bytes}")
+
+    def _need_head(self) -> NeedData:
+        size = self.buffered
+        if size > self._max_head_bytes:
+            self._refuse_size(size)
+        if self._eof:
+            if size == 0:
+                raise ServerDisconnected("the server closed the connection without an answer")
+            raise ServerDisconnected(f"the server closed the connection after {size} bytes of the answer's head")
+        return NEED_DATA
+
+    def _begin_body(self, version: str, status_code: int, reason: str, headers: CIMultiDict[str]) -> ResponseStarted:
+        """Decide how the body's end is found, by the rules of RFC 9112, 6.3, in their order."""
+        codings: tuple[str, ...] = ()
+        length: int | None = 0
+        method = self._method
+        if status_code == 101 or (method == "CONNECT" and 200 <= status_code < 300):
+            if status_code == 101 and not self._upgrade_offered:
+                raise RemoteProtocolError("101 Switching Protocols to a request that offered no Upgrade")
+            self.framing_ends_connection = True
+            self.state = "switched"
+            length = None
+        elif method == "HEAD" or status_code in (204, 304):
+            self._left = 0
+            self.state = "sized"
+        elif "Transfer-Encoding" in headers and (all_codings := self._transfer_codings(headers)):
+            # With a Content-Length beside it, or from an HTTP/1.0 peer, the answer is read as chunked, but
+            # what comes after it on the connection is not to be trusted.
+            self.framing_ends_connection = version == "HTTP/1.0" or "Content-Length" in headers
+            length = None
+            if all_codings[-1] == "chunked":
+                codings = all_codings[:-1]
+                self._left = 0
+                self._chunk_open = False
+                self.state = "chunked"
+            else:
+                codings = all_codings
+                self.framing_ends_connection = True
+                self.state = "until close"
+        elif "Content-Length" in headers:
+            length = self._left = grammar.parse_content_length(headers.getall("Content-Length"))
+            self.state = "sized"
+        else:
+            length = None
+            self.framing_ends_connection = True
+            self.state = "until close"
+        self.response = ResponseStarted(status_code, reason, version, headers, codings, length)
+        return self.response
+
+    def _transfer_codings(self, headers: CIMultiDict[str]) -> tuple[str, ...]:
+        names = [
+            member.partition(";")[0].rstrip() for member in grammar.split_list(headers.getall("Transfer-Encoding"))
+        ]
+        codings = tuple(name for name in names if name != "identity")
+        for coding in codings[:-1] if codings[-1:] == ("chunked",) else codings:
+            if coding not in DECODABLE_TRANSFER_CODINGS:
+                raise RemoteProtocolError(
+                    f"Transfer-Encoding {grammar.shown(', '.join(codings))} cannot be undone: only gzip and deflate, "
+                    "and chunked once and last"
+                )
+        return codings
+
+    def _read_sized(self) -> Event | NeedData:
+        left = self._left
+        if left == 0:
+            return self._end_body(None)
+        available = len(self._buffer) - self._position
+        if available == 0:
+            if self._eof:
+                whole = self._received + left
+                raise IncompleteBody(f"the answer was cut: {self._received} of {whole} bytes of its body came")
+            return NEED_DATA
+        size = left if left < available else available
+        self._left = left - size
+        self._received += size
+        return BodyData(self._take(size))
+
+    def _read_until_close(self) -> Event | NeedData:
+        available = self.buffered
+        if available:
+            self._received += available
+            return BodyData(self._take(available))
+        if self._eof:
+            return self._end_body(None)
+        return NEED_DATA
+
+    def _read_chunked(self) -> Event | NeedData:
+        """Gather the data of all chunks in the buffer (RFC 9112, 7.1)."""
+        buffer, position = self._buffer, self._position
+        size = len(buffer)
+        pieces: list[memoryview] = []
+        view = memoryview(buffer)
+        try:
+            while True:
+                if self._left:
+                    take = min(self._left, size - position)
+                    if not take:
+                        break
+                    pieces.append(view[position : position + take])
+                    position += take
+                    self._left -= take
+                    self._received += take
+                    continue
+                if self._chunk_open:
+                    ending = buffer[position : position + 2]
+                    if ending != b"\r\n":
+                        if len(ending) < 2 and b"\r\n".startswith(ending):
+                            break
+                        raise RemoteProtocolError(
+                            f"the data of a chunk is not followed by CRLF but by {grammar.shown(ending)}"
+                        )
+                    position += 2
+                    self._chunk_open = False
+                end = buffer.find(b"\n", position)
+                if end < 0:
+                    if size - position > MAX_CHUNK_LINE_BYTES:
+                        raise RemoteProtocolError(f"a chunk-size line has more than {MAX_CHUNK_LINE_BYTES} bytes")
+                    break
+                line = bytes(view[position:end])
+                self._left = self._parse_chunk_line(line)
+                position = end + 1
+                if self._left == 0:
+                    self.state = "trailers"
+                    self._scanned = 0
+                    break
+                self._chunk_open = True
+        except RemoteProtocolError:
+            # What came before the fault is delivered first, wherever the bytes were cut.
+            if not pieces:
+                raise
+        self._position = position
+        if pieces:
+            return BodyData(b"".join(pieces))
+        if self.state == "trailers":
+            return self._read_trailers()
+        return self._need_chunk()
+
+    def _parse_chunk_line(self, line: bytes) -> int:
+        if len(line) > MAX_CHUNK_LINE_BYTES:
+            raise RemoteProtocolError(f"a chunk-size line has more than {MAX_CHUNK_LINE_BYTES} bytes")
+        if not line.endswith(b"\r") or line.count(b"\r") != 1:
+            raise RemoteProtocolError(f"a chunk-size line does not end with CRLF: {grammar.shown(line)}")
+        return grammar.parse_chunk_size(line[:-1])
+
+    def _need_chunk(self) -> NeedData:
+        if self._eof:
+            raise IncompleteBody(
+                f"the answer was cut: its chunked body ended without the last chunk, after {self._received} bytes"
+            )
+        return NEED_DATA
+
+    def _read_trailers(self) -> Event | NeedData:
+        buffer, start = self._buffer, self._position
+        if buffer.startswith(b"\r\n", start):
+            self._position = start + 2
+            return self._end_body(None)
+        end = buffer.find(b"\r\n\r\n", max(start, self._scanned))
+        size = (end + 4 if end >= 0 else len(buffer)) - start
+        if size > self._max_head_bytes:
+            raise HeadTooLarge(f"the trailers have {size} bytes or more; the limit is {self._max_head_bytes}")
+        if end < 0:
+            self._scanned = max(start, len(buffer) - 3)
+            return self._need_chunk()
+        section = self._take(end - start)
+        self._position = end + 4
+        self._scanned = 0
+        trailers = grammar.parse_fields(grammar.head_lines(section, strict_line_ends=True), self._max_fields)
+        return self._end_body(trailers)
+
+    def _end_body(self, trailers: CIMultiDict[str] | None) -> BodyEnded:
+        self.state = "done"
+        if self._position >= len(self._buffer):
+            # An idle connection holds on to no bytes.
+            self._buffer = b""
+            self._position = 0
+        return BodyEnded(trailers)

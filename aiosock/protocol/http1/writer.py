@@ -1,0 +1,155 @@
+"""
+The sending half's text: a request's head as bytes, with every part of it checked (RFC 9112, 3 and 5).
+
+What does not pass is refused here, before any byte goes anywhere; so nothing can be injected by way of a
+method, a target, a field name or a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from aiosock.errors import InvalidHeader, LocalProtocolError
+from aiosock.protocol.http1 import grammar
+
+_match_target = re.compile(r"[!-~]+").fullmatch
+_match_authority = re.compile(r"(?:[^/?#@\[\]:]+|\[[^/?#@\[\]]+\]):[0-9]{1,5}").fullmatch
+_match_digits = re.compile(r"[0-9]{1,19}").fullmatch
+
+
+class RequestHead:
+    """
+    The head of a request: checked and encoded when it is made, and never changed after.
+
+    Args:
+        method: A token, upper case by custom; it is sent as it is.
+        target: In origin form (``/path?query``), absolute form (for a proxy), authority form (``host:port``,
+            CONNECT only) or asterisk form (``*``, OPTIONS only); RFC 9112, 3.2.
+        host: The value of the Host field, unless ``fields`` brings its own.
+        fields: Name and value pairs, in order. Content-Length or Transfer-Encoding among them decides how
+            the body is framed; with neither, there is no body.
+
+    Raises:
+        InvalidHeader: A name that is no token, a value with CR, LF, NUL or another control character, or one
+            outside of latin-1.
+        LocalProtocolError: A method or target that may not go on the wire, or framing that contradicts itself.
+    """
+
+    __slots__ = ("chunked", "closes", "content_length", "encoded", "expects_continue", "method", "offers_upgrade")
+
+    def __init__(self, method: str, target: str, host: str, fields: Iterable[tuple[str, str]]) -> None:
+        if not grammar.is_token(method):
+            raise LocalProtocolError(f"the method is not a token: {method[:40]!r}")
+        _check_target(method, target)
+        self.method = method
+        self.content_length = 0
+        self.chunked = self.closes = self.expects_continue = self.offers_upgrade = False
+
+        known_names = grammar.KNOWN_NAMES
+        lines: list[str] = []
+        own_host: str | None = None
+        length: str | None = None
+        transfer: list[str] = []
+        for name, value in fields:
+            if name not in known_names and not grammar.is_token(name):
+                raise InvalidHeader(f"the field name is not a token: {name[:40]!r}")
+            # The fields that decide something are all short: most names are passed over by their size.
+            if len(name) <= 17 and (folded := name.lower()) in _DECIDING:
+                if folded == "host":
+                    if own_host is not None:
+                        raise InvalidHeader("Host is given more than once")
+                    own_host = value
+                    continue
+                if folded == "content-length":
+                    if length is not None:
+                        raise LocalProtocolError("Content-Length is given more than once")
+                    length = value
+                elif folded == "transfer-encoding":
+                    transfer.append(value)
+                elif folded == "connection":
+                    self.closes |= "close" in grammar.split_list([value])
+                elif folded == "expect":
+                    self.expects_continue |= value.strip(" \t").lower() == "100-continue"
+                else:
+                    self.offers_upgrade = True
+            lines.append(f"{name}: {value}")
+        self._frame(length, transfer)
+        request_line = f"{method} {target} HTTP/1.1"
+        self.encoded = _encode([request_line, f"Host: {host if own_host is None else own_host}", *lines])
+
+    def _frame(self, length: str | None, transfer: list[str]) -> None:
+        if length is not None:
+            if _match_digits(length) is None or int(length) > grammar.MAX_CONTENT_LENGTH:
+                raise LocalProtocolError(f"Content-Length is not a number of bytes: {length[:40]!r}")
+            if transfer:
+                raise LocalProtocolError("Content-Length and Transfer-Encoding are both given; one must frame the body")
+            self.content_length = int(length)
+        if transfer:
+            codings = grammar.split_list(transfer)
+            if codings[-1:] != ["chunked"] or codings.count("chunked") != 1:
+                raise LocalProtocolError(
+                    f"Transfer-Encoding of a request must end with chunked, once: {', '.join(codings)[:40]!r}"
+                )
+            self.chunked = True
+
+    @property
+    def has_body(self) -> bool:
+        """A body follows this head."""
+        return self.chunked or self.content_length > 0
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method}>"
+
+
+_DECIDING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade"})
+
+
+def _check_target(method: str, target: str) -> None:
+    if _match_target(target) is None:
+        raise LocalProtocolError(
+            "the request target is empty, or holds white space, a control or a non-ASCII character"
+        )
+    if method == "CONNECT":
+        if _match_authority(target) is None:
+            raise LocalProtocolError("the target of CONNECT must be host:port")
+    elif target[0] != "/" and "://" not in target and not (target == "*" and method == "OPTIONS"):
+        raise LocalProtocolError("the target must begin with '/', be an absolute URL, or be '*' for OPTIONS")
+
+
+def _encode(lines: list[str]) -> bytes:
+    """Return the lines as one head, when nothing in them could be taken for a line end of their own."""
+    try:
+        head = "\r\n".join(lines).encode("latin-1")
+    except UnicodeEncodeError:
+        for line in lines:
+            if not all(ord(character) < 0x100 for character in line):
+                raise InvalidHeader(
+                    f"the value of {line.partition(':')[0][:40]} has a character outside of latin-1"
+                ) from None
+        raise
+    if head.translate(None, grammar.FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
+        for line in lines:
+            if line.encode("latin-1").translate(None, grammar.FIELD_BYTES):
+                name = line.partition(":")[0][:40]
+                raise InvalidHeader(f"the value of {name} holds a control character (CR, LF, NUL or another)")
+    return head + b"\r\n\r\n"
+
+
+def encode_trailers(fields: Iterable[tuple[str, str]]) -> bytes:
+    """
+    Return a trailer section with the empty line that ends it (RFC 9112, 7.1.2).
+
+    Raises:
+        InvalidHeader: As for the head; also a field that frames or routes, which may not stand in trailers
+            (RFC 9110, 6.5.1).
+    """
+    lines: list[str] = []
+    for name, value in fields:
+        if not grammar.is_token(name):
+            raise InvalidHeader(f"the trailer name is not a token: {name[:40]!r}")
+        if name.lower() in _DECIDING or name.lower() in ("trailer", "te", "content-encoding", "content-type"):
+            raise InvalidHeader(f"{name} may not stand in trailers")
+        lines.append(f"{name}: {value}")
+    return _encode(lines) if lines else b"\r\n"
