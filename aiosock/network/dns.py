@@ -1,0 +1,100 @@
+"""
+Names to addresses: the `Resolver` protocol, and the system's resolver behind it.
+
+Look-ups run off the loop, are remembered for a short while, and concurrent ones of one name share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, Protocol, runtime_checkable
+
+from aiosock.errors import DNSError
+from aiosock.network.tcp import describe
+from aiosock.network.threads import daemon_threads
+
+CACHE_SECONDS: Final = 10.0
+MAX_CACHED_NAMES: Final = 256
+
+
+@runtime_checkable
+class Resolver(Protocol):
+    """What turns a host name into addresses; give your own to pin, replace or observe look-ups."""
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """
+        Return the addresses of a host, the preferred one first.
+
+        Args:
+            host: A name in lower case, IDNA-encoded; never an IP address.
+            port: The port that will be connected to, 1 to 65535.
+
+        Returns:
+            IPv4 and IPv6 literals, the latter maybe with a zone (``fe80::1%eth0``).
+
+        Raises:
+            DNSError: The name has no address.
+        """
+        ...
+
+
+def look_up(host: str) -> list[str]:
+    """Ask the system for the addresses of a host, blocking; `OSError` and `UnicodeError` are its errors."""
+    addresses: dict[str, None] = {}
+    for *_, name in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+        address = str(name[0])
+        if len(name) == 4 and name[3] and "%" not in address:
+            address = f"{address}%{name[3]}"
+        addresses[address] = None
+    return list(addresses)
+
+
+class SystemResolver:
+    """
+    The system's resolver (``getaddrinfo``: hosts file, DNS, whatever is configured), on daemon threads.
+
+    Args:
+        cache_seconds: How long an answer is used again; 0 is never. Failures are not remembered.
+        max_names: How many names are remembered at most, the least recently used going first.
+    """
+
+    def __init__(self, *, cache_seconds: float = CACHE_SECONDS, max_names: int = MAX_CACHED_NAMES) -> None:
+        self._cache_seconds = cache_seconds
+        self._max_names = max_names
+        self._known: OrderedDict[str, tuple[float, list[str]]] = OrderedDict()
+        self._pending: dict[str, asyncio.Future[list[str]]] = {}
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """See `Resolver.resolve`."""
+        loop = asyncio.get_running_loop()
+        known = self._known.get(host)
+        if known is not None:
+            expires, addresses = known
+            if loop.time() < expires:
+                self._known.move_to_end(host)
+                return addresses
+            del self._known[host]
+        pending = self._pending.get(host)
+        if pending is None:
+            pending = self._pending[host] = daemon_threads.run(lambda: look_up(host))
+            pending.add_done_callback(lambda future: self._settle(host, future, loop.time()))
+        try:
+            # Shielded: who stops waiting does not stop the look-up for the others.
+            addresses = await asyncio.shield(pending)
+        except (OSError, UnicodeError) as error:
+            raise DNSError(f"the name {host} could not be resolved: {describe(error)}") from error
+        if not addresses:
+            raise DNSError(f"the name {host} has no address")
+        return addresses
+
+    def _settle(self, host: str, future: asyncio.Future[list[str]], now: float) -> None:
+        self._pending.pop(host, None)
+        if future.cancelled() or future.exception() is not None:
+            return
+        if self._cache_seconds > 0 and (addresses := future.result()):
+            self._known[host] = (now + self._cache_seconds, addresses)
+            while len(self._known) > self._max_names:
+                self._known.popitem(last=False)

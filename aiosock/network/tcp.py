@@ -1,0 +1,594 @@
+"""
+Non-blocking stream sockets on the event loop, TCP and Unix.
+
+Two roads, one contract. On the registered road a socket is registered with the loop once (`add_reader`), and
+stays so for its life; on the portable road, which every loop has, each wait is a `loop.sock_recv` or
+`loop.sock_sendall` of its own. A connection takes one road for life: `sock_recv` on a registered socket
+would silently remove its reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import os
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiosock.errors import ConnectError, ReadError, ReadTimeout, WriteError, WriteTimeout
+from aiosock.network.stream import Stream, StreamInfo
+
+MIN_READ_BYTES: Final = 64 * 1024
+MAX_READ_BYTES: Final = 512 * 1024
+# So many reads in a row may be served without a turn of the loop; then the other tasks have theirs.
+MAX_EAGER_READS: Final = 8
+MAX_SEND_BYTES: Final = 256 * 1024
+
+
+def format_address(address: str, port: int) -> str:
+    """Return address and port as one string, IPv6 in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _format_socket_name(name: object) -> str:
+    if isinstance(name, tuple):
+        return format_address(str(name[0]), int(name[1]))
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+def describe(error: BaseException) -> str:
+    """Return the words of an operating system error, without its number and its arguments."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+async def connect_tcp(
+    address: str, port: int, *, local_address: tuple[str, int] | None = None, portable: bool = False
+) -> Stream:
+    """
+    Open a TCP connection.
+
+    Args:
+        address: An IPv4 or IPv6 literal, the latter maybe with its zone (``fe80::1%eth0``).
+        port: 1 to 65535.
+        local_address: The address and port to bind to; port 0 is any.
+        portable: Take the portable road also where the loop has the other one.
+
+    Raises:
+        ConnectError: The operating system refused; the message names the address.
+    """
+    where = format_address(address, port)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConnectError(f"{where}: {describe(error)}") from error
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if local_address is not None:
+            sock.bind(local_address)
+        await asyncio.get_running_loop().sock_connect(sock, (address, port))
+        return _open(sock, portable)
+    except OSError as error:
+        sock.close()
+        raise ConnectError(f"{where}: {describe(error)}") from error
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def connect_unix(path: str, *, portable: bool = False) -> Stream:
+    """
+    Open a connection to a Unix domain socket.
+
+    Args:
+        path: The file of the socket.
+        portable: Take the portable road also where the loop has the other one.
+
+    Raises:
+        ConnectError: The operating system refused, or has no such sockets; the message names the path.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise ConnectError(f"{path}: this system has no Unix domain sockets")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, path)
+        return _open(sock, portable)
+    except OSError as error:
+        sock.close()
+        raise ConnectError(f"{path}: {describe(error)}") from error
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _open(sock: socket.socket, portable: bool) -> Stream:
+    loop = asyncio.get_running_loop()
+    if not portable:
+        try:
+            return RegisteredStream(sock, loop)
+        except NotImplementedError:
+            pass  # The loop has no add_reader (Windows' proactor): the other road is for it.
+    return PortableStream(sock, loop)
+
+
+class _SocketStream:
+    """What both roads share: the socket, its names, its non-blocking read, and how errors are worded."""
+
+    __slots__ = ("_closed", "_loop", "_process", "_read_size", "_sock", "_write_error", "info")
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self._sock = sock
+        self._loop = loop
+        self._process = os.getpid()
+        self._closed = False
+        self._read_size = MIN_READ_BYTES
+        self._write_error: Exception | None = None
+        # A Unix socket's own name is empty, an abstract one is bytes.
+        self.info = StreamInfo(
+            remote_address=_format_socket_name(sock.getpeername()),
+            local_address=_format_socket_name(sock.getsockname()),
+        )
+
+    @property
+    def write_error(self) -> Exception | None:
+        return self._write_error
+
+    def _receive(self) -> bytes | None:
+        """Read without waiting; the size asked for follows the flow."""
+        size = self._read_size
+        try:
+            data = self._sock.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            raise self._read_error(error) from error
+        self._fit(len(data))
+        return data
+
+    def _fit(self, received: int) -> None:
+        size = self._read_size
+        if received == size:
+            if size < MAX_READ_BYTES:
+                self._read_size = size * 2
+        elif received * 4 < size and size > MIN_READ_BYTES:
+            self._read_size = size // 2
+
+    def _read_error(self, error: OSError) -> ReadError:
+        return ReadError(f"reading from {self.info.remote_address} failed: {describe(error)}")
+
+    def _send_error(self, error: OSError) -> WriteError:
+        failure = WriteError(f"sending to {self.info.remote_address} failed: {describe(error)}")
+        failure.__cause__ = error
+        return failure
+
+    @property
+    def _loop_is_ours(self) -> bool:
+        """
+        The loop still runs, and in this process.
+
+        A closed loop has forgotten the socket, and would refuse. After a fork the child shares the parent's
+        selector: what it unregisters there would be lost to the parent.
+        """
+        return not self._loop.is_closed() and os.getpid() == self._process
+
+    def _closed_error(self) -> ReadError:
+        return ReadError(f"the connection to {self.info.remote_address} was closed on this side")
+
+
+class RegisteredStream(_SocketStream):
+    """The registered road: one `add_reader` for the life of the connection, and one timer for its deadlines."""
+
+    __slots__ = (
+        "_drainer",
+        "_eager_reads",
+        "_fd",
+        "_interruption",
+        "_pending",
+        "_read_by",
+        "_reader",
+        "_reading",
+        "_timer",
+        "_timer_at",
+        "_watcher",
+        "_write_by",
+        "_write_deadline",
+        "_write_seconds",
+    )
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(sock, loop)
+        self._fd = sock.fileno()
+        self._reader: asyncio.Future[bytes] | None = None
+        self._read_by = math.inf
+        # Reads served without a wait since the last one; above 0, the next read tries the socket first.
+        self._eager_reads = 0
+        self._interruption: BaseException | None = None
+        self._watcher: Callable[[], None] | None = None
+        self._pending: deque[memoryview] = deque()
+        self._drainer: asyncio.Future[None] | None = None
+        self._write_seconds = math.inf
+        self._write_deadline = math.inf
+        self._write_by = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        loop.add_reader(self._fd, self._on_readable)
+        self._reading = True
+
+    # Reading
+
+    def read(self, deadline: float) -> Awaitable[bytes]:
+        loop = self._loop
+        reader: asyncio.Future[bytes] = loop.create_future()
+        if self._reader is not None and not self._reader.done():
+            raise RuntimeError("two tasks read from one connection at the same time")
+        if self._interruption is not None:
+            error, self._interruption = self._interruption, None
+            reader.set_exception(error)
+            return reader
+        if self._closed:
+            reader.set_exception(self._closed_error())
+            return reader
+        if self._eager_reads:
+            if self._eager_reads <= MAX_EAGER_READS:
+                try:
+                    data = self._receive()
+                except ReadError as error:
+                    reader.set_exception(error)
+                    return reader
+                if data is not None:
+                    self._eager_reads += 1
+                    reader.set_result(data)
+                    return reader
+            self._eager_reads = 0
+        self._reader = reader
+        self._read_by = deadline
+        if deadline < self._timer_at:
+            self._arm(deadline)
+        if not self._reading:
+            self._resume()
+        return reader
+
+    def read_ready(self) -> bytes | None:
+        if self._closed:
+            raise self._closed_error()
+        return self._receive()
+
+    def _on_readable(self) -> None:
+        reader = self._reader
+        if reader is None or reader.done():
+            if self._watcher is not None:
+                self._watcher()
+            else:
+                # Nobody wants it now: without a pause the loop would come back at every turn.
+                self._pause()
+                self._eager_reads = 1
+            return
+        try:
+            data = self._receive()
+        except ReadError as error:
+            self._reader = None
+            self._pause()
+            reader.set_exception(error)
+            return
+        if data is None:
+            return
+        self._reader = None
+        if not data:
+            self._pause()
+        elif len(data) >= MIN_READ_BYTES:
+            self._eager_reads = 1
+        reader.set_result(data)
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def _resume(self) -> None:
+        self._reading = True
+        self._loop.add_reader(self._fd, self._on_readable)
+
+    def interrupt(self, error: BaseException) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_exception(error)
+        else:
+            self._interruption = error
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        self._watcher = callback
+        if callback is not None and not self._reading and not self._closed:
+            self._resume()
+
+    # Writing
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self._write_error is not None or self._closed:
+            return
+        if self._pending:
+            self._pending.append(memoryview(data))
+            return
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._fail_writing(self._send_error(error))
+            return
+        if sent < len(data):
+            self._pending.append(memoryview(data)[sent:])
+            self._loop.add_writer(self._fd, self._on_writable)
+            self._count_write_progress()
+
+    def limit_writes(self, seconds: float, deadline: float) -> None:
+        self._write_seconds = seconds
+        self._write_deadline = deadline
+        if self._pending:
+            self._count_write_progress()
+
+    async def drain(self) -> None:
+        if self._pending and self._write_error is None:
+            self._drainer = self._loop.create_future()
+            await self._drainer
+        if self._write_error is not None:
+            # A fresh object for everyone who is told.
+            raise type(self._write_error)(*self._write_error.args) from self._write_error
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._pending)
+
+    def _on_writable(self) -> None:
+        pending = self._pending
+        try:
+            while pending:
+                data = pending[0]
+                sent = self._sock.send(data[:MAX_SEND_BYTES])
+                if sent == len(data):
+                    pending.popleft()
+                else:
+                    pending[0] = data[sent:]
+                    if sent < MAX_SEND_BYTES:
+                        break
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self._fail_writing(self._send_error(error))
+            return
+        if pending:
+            self._count_write_progress()
+        else:
+            self._stop_writing()
+            self._release_drainer()
+
+    def _count_write_progress(self) -> None:
+        self._write_by = min(self._loop.time() + self._write_seconds, self._write_deadline)
+        if self._write_by < self._timer_at:
+            self._arm(self._write_by)
+
+    def _stop_writing(self) -> None:
+        self._loop.remove_writer(self._fd)
+        self._write_by = math.inf
+
+    def _fail_writing(self, error: Exception) -> None:
+        if self._pending:
+            self._pending.clear()
+            self._stop_writing()
+        self._write_error = error
+        self._release_drainer()
+
+    def _release_drainer(self) -> None:
+        drainer, self._drainer = self._drainer, None
+        if drainer is not None and not drainer.done():
+            drainer.set_result(None)
+
+    # Deadlines: numbers. The one timer looks at them when it fires, and arms itself again.
+
+    def _arm(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        # The clock may stand a hair before the time for which the loop woke us.
+        due, self._timer_at = self._timer_at, math.inf
+        now = max(self._loop.time(), due)
+        read_by = math.inf
+        reader = self._reader
+        if reader is not None and not reader.done():
+            read_by = self._read_by
+            if read_by <= now:
+                self._reader = None
+                read_by = math.inf
+                reader.set_exception(ReadTimeout(f"nothing came from {self.info.remote_address} in time"))
+        if self._write_by <= now:
+            error = WriteTimeout(f"nothing could be sent to {self.info.remote_address} in time")
+            self._fail_writing(error)
+            self.interrupt(error)
+        soonest = min(read_by, self._write_by)
+        if soonest < self._timer_at:
+            self._arm(soonest)
+
+    # The end
+
+    def abort(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._loop_is_ours:
+            self._pause()
+            if self._pending:
+                self._stop_writing()
+        self._pending.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._watcher = None
+        # Closed only now that the loop has forgotten it: its number may be the next socket's.
+        self._sock.close()
+        if self._write_error is None:
+            self._write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
+        self._release_drainer()
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_exception(self._closed_error())
+
+    close = abort
+
+
+class PortableStream(_SocketStream):
+    """The portable road: nothing but `loop.sock_recv` and `loop.sock_sendall`, which every loop has."""
+
+    __slots__ = (
+        "_flusher",
+        "_interruption",
+        "_pending",
+        "_scope",
+        "_write_deadline",
+        "_write_seconds",
+    )
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(sock, loop)
+        self._scope: asyncio.Timeout | None = None
+        self._interruption: BaseException | None = None
+        self._pending: deque[memoryview] = deque()
+        self._flusher: asyncio.Task[None] | None = None
+        self._write_seconds = math.inf
+        self._write_deadline = math.inf
+
+    async def read(self, deadline: float) -> bytes:
+        if self._scope is not None:
+            raise RuntimeError("two tasks read from one connection at the same time")
+        self._raise_interruption()
+        if self._closed:
+            raise self._closed_error()
+        try:
+            async with asyncio.timeout_at(None if deadline == math.inf else deadline) as self._scope:
+                data = await self._loop.sock_recv(self._sock, self._read_size)
+        except TimeoutError as error:
+            self._raise_interruption()
+            if error.errno is not None:  # ETIMEDOUT of the operating system's own, not our deadline.
+                raise self._read_error(error) from error
+            raise ReadTimeout(f"nothing came from {self.info.remote_address} in time") from None
+        except OSError as error:
+            raise self._read_error(error) from error
+        finally:
+            self._scope = None
+        self._fit(len(data))
+        return data
+
+    def _raise_interruption(self) -> None:
+        if self._interruption is not None:
+            error, self._interruption = self._interruption, None
+            raise error
+
+    def read_ready(self) -> bytes | None:
+        if self._closed:
+            raise self._closed_error()
+        return self._receive()
+
+    def interrupt(self, error: BaseException) -> None:
+        self._interruption = error
+        if self._scope is not None:
+            self._scope.reschedule(self._loop.time())
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        """Nothing is registered on this road, so nobody can be told."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self._write_error is not None or self._closed:
+            return
+        rest = memoryview(data)
+        if not self._pending:
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                self._write_error = self._send_error(error)
+                return
+        if rest:
+            self._pending.append(rest)
+            if self._flusher is None:
+                self._flusher = self._loop.create_task(self._flush())
+
+    def limit_writes(self, seconds: float, deadline: float) -> None:
+        self._write_seconds = seconds
+        self._write_deadline = deadline
+
+    async def _flush(self) -> None:
+        pending = self._pending
+        try:
+            while pending:
+                data = pending[0][:MAX_SEND_BYTES]
+                by = min(self._loop.time() + self._write_seconds, self._write_deadline)
+                async with asyncio.timeout_at(None if by == math.inf else by):
+                    await self._loop.sock_sendall(self._sock, data)
+                if len(data) == len(pending[0]):
+                    pending.popleft()
+                else:
+                    pending[0] = pending[0][len(data) :]
+        except TimeoutError as error:
+            if error.errno is not None:
+                self._write_error = self._send_error(error)
+            else:
+                self._write_error = WriteTimeout(f"nothing could be sent to {self.info.remote_address} in time")
+                self.interrupt(self._write_error)
+        except OSError as error:
+            self._write_error = self._send_error(error)
+        finally:
+            pending.clear()
+            self._flusher = None
+
+    async def drain(self) -> None:
+        if self._flusher is not None:
+            # Waiting for the task, not awaiting it: whoever is cancelled here leaves the flushing alone.
+            await asyncio.wait([self._flusher])
+        if self._write_error is not None:
+            raise type(self._write_error)(*self._write_error.args) from self._write_error
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._pending)
+
+    def abort(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._loop_is_ours:
+            if self._flusher is not None:
+                self._flusher.cancel()
+            for forget in (self._loop.remove_reader, self._loop.remove_writer):
+                try:
+                    forget(self._sock)
+                except NotImplementedError:
+                    break  # A loop without readers has none to forget.
+        self._sock.close()
+        if self._write_error is None:
+            self._write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
+        if self._scope is not None:
+            self.interrupt(self._closed_error())
+
+    close = abort
+
+
+def is_disconnect(error: BaseException | None) -> bool:
+    """The peer closed or reset the connection (as opposed to a timeout, or a fault of the network)."""
+    return isinstance(error, OSError) and error.errno in (
+        errno.ECONNRESET,
+        errno.EPIPE,
+        errno.ECONNABORTED,
+        errno.ESHUTDOWN,
+        errno.ENOTCONN,
+    )

@@ -1,0 +1,448 @@
+"""
+TLS around any byte stream: `ssl.SSLObject` between two memory BIOs, pumped by the stream below.
+
+Because the stream below may itself be TLS, TLS inside TLS works. End of file below without close_notify is
+truncation and an error: the incoming BIO is never told of it, since some contexts would take it for a clean end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import ssl
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, NamedTuple, TypeAlias
+
+import certifi
+
+from aiosock.errors import ReadError, TLSError, TruncatedStream, UsageError, WriteError
+from aiosock.network.stream import Stream, StreamInfo
+from aiosock.network.tcp import describe
+from aiosock.network.threads import daemon_threads
+
+RECORD_BYTES: Final = 16 * 1024
+MAX_READ_BYTES: Final = 256 * 1024
+ALPN: Final = ("http/1.1",)
+
+Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
+Cert: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str], ...]
+
+
+class CertParts(NamedTuple):
+    """A client certificate: the PEM file, the file of the key where that is another, and the key's password."""
+
+    certificate: str
+    key: str | None
+    password: str | None
+
+
+class TLSSettings:
+    """
+    How a client trusts and shows itself; its identity stands for the context that is made of it, once.
+
+    Args:
+        verify: True for the system's trust, False for none at all, the path of a CA file or directory, or a
+            context, which is used as it is.
+        cert: The client certificate: a PEM file with certificate and key, or (certificate, key) or
+            (certificate, key, password).
+        trust_env: Heed SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE.
+
+    Raises:
+        UsageError: A value of another kind, or ``cert`` beside a context. A file that cannot be used is found out
+            when the context is built.
+    """
+
+    def __init__(self, verify: Verify = True, cert: Cert | None = None, trust_env: bool = True) -> None:
+        self._context = verify if isinstance(verify, ssl.SSLContext) else None
+        self._building: asyncio.Future[ssl.SSLContext] | None = None
+        if self._context is not None:
+            if cert is not None:
+                raise UsageError("cert: load the certificate into the context that you give as verify")
+            return
+        if not isinstance(verify, bool):
+            verify = _path("verify", verify)
+        self._verify: bool | str = verify
+        self._cert = _cert_parts(cert) if cert is not None else None
+        self._trust_env = trust_env
+
+    async def context(self) -> ssl.SSLContext:
+        """
+        Return the context, built off the loop when it is first asked for.
+
+        Raises:
+            UsageError: A certificate file that cannot be used.
+        """
+        if self._context is None:
+            if self._building is None:
+                self._building = daemon_threads.run(self._build)
+            try:
+                # Shielded: other connections wait for the same context.
+                self._context = await asyncio.shield(self._building)
+            except Exception:
+                self._building = None
+                raise
+        return self._context
+
+    def _build(self) -> ssl.SSLContext:
+        trusted = tuple(os.environ.get(name) for name in _ENVIRONMENT) if self._trust_env else None
+        return build_context(self._verify, self._cert, trusted)
+
+
+_ENVIRONMENT: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+
+
+def _cert_parts(cert: Cert) -> CertParts:
+    parts: tuple[object, ...] = cert if isinstance(cert, tuple) else (cert,)
+    if not 1 <= len(parts) <= 3:
+        raise UsageError("cert: takes a path, (certificate, key) or (certificate, key, password)")
+    certificate = _path("cert", parts[0])
+    key = _path("cert", parts[1]) if len(parts) > 1 else None
+    return CertParts(certificate, key, str(parts[2]) if len(parts) > 2 else None)
+
+
+def _path(name: str, value: object) -> str:
+    if isinstance(value, (str, os.PathLike)) and isinstance(path := os.fspath(value), str):
+        return path
+    raise UsageError(f"{name}: not a value that can be used: {type(value).__name__}")
+
+
+# Loading the system's certificates costs tens of milliseconds: clients with the same settings share one
+# context, which nobody changes after it is built.
+@lru_cache(maxsize=32)
+def build_context(
+    verify: bool | str,
+    cert: CertParts | None = None,
+    environment: tuple[str | None, ...] | None = None,
+) -> ssl.SSLContext:
+    """
+    Return a client context; blocking, as it reads certificates.
+
+    Args:
+        verify: True, False, or the path of a CA file or directory.
+        cert: The client certificate.
+        environment: The values of SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE; None to heed none of them.
+
+    Raises:
+        UsageError: A file that cannot be used; the message names it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(list(ALPN))
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif verify is True:
+        cert_file, cert_dir = environment[:2] if environment is not None else (None, None)
+        _trust_system(context, cert_file or None, cert_dir or None)
+    else:
+        _load_trust(context, verify)
+    if cert is not None:
+        try:
+            context.load_cert_chain(cert.certificate, cert.key, cert.password)
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(f"cert: {cert.certificate!r} cannot be used: {_tls_words(error)}") from error
+    if environment is not None and environment[2]:
+        context.keylog_filename = environment[2]
+    return context
+
+
+def _trust_system(context: ssl.SSLContext, cert_file: str | None, cert_dir: str | None) -> None:
+    """Trust what OpenSSL finds on this system, certifi's authorities where that is nothing."""
+    if sys.platform == "win32":
+        context.load_default_certs()
+        if context.cert_store_stats()["x509_ca"]:
+            return
+    paths = ssl.get_default_verify_paths()
+    file = cert_file or paths.openssl_cafile
+    directory = cert_dir or paths.openssl_capath
+    found = False
+    if file and os.path.isfile(file):
+        _load_trust(context, file)
+        found = True
+    if directory and os.path.isdir(directory) and os.listdir(directory):
+        _load_trust(context, directory)
+        found = True
+    if not found:
+        _load_trust(context, certifi.where())
+
+
+def _load_trust(context: ssl.SSLContext, path: str) -> None:
+    try:
+        if os.path.isdir(path):
+            context.load_verify_locations(capath=path)
+        else:
+            context.load_verify_locations(cafile=path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"verify: {path!r} holds no certificate that can be used: {_tls_words(error)}") from error
+
+
+def _tls_words(error: BaseException) -> str:
+    """Return an `ssl.SSLError` in words, without OpenSSL's brackets and source lines."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return describe(error)
+
+
+class TLSStream:
+    """
+    A TLS client's stream around another stream; made by `start_tls`.
+
+    Args:
+        inner: The stream below, which belongs to this one from now on.
+        context: How to verify and what to offer.
+        server_hostname: The name for SNI and for verification; an IP address has no SNI but is verified.
+        session: A session to resume, which was taken from a connection with the same context and name.
+        on_session: Called once, when the first application data has come.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_host",
+        "_incoming",
+        "_inner",
+        "_on_session",
+        "_outgoing",
+        "_read_failure",
+        "_started",
+        "_tls",
+        "_write_error",
+        "info",
+    )
+
+    def __init__(
+        self,
+        inner: Stream,
+        context: ssl.SSLContext,
+        server_hostname: str,
+        session: ssl.SSLSession | None,
+        on_session: Callable[[TLSStream], None] | None,
+    ) -> None:
+        self._inner = inner
+        self._host = server_hostname
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._write_error: Exception | None = None
+        self._read_failure: ReadError | None = None
+        self._ended = False
+        self._started = False
+        self._on_session = on_session
+        self.info = inner.info
+        try:
+            self._tls = context.wrap_bio(
+                self._incoming, self._outgoing, server_hostname=server_hostname, session=session
+            )
+        except (ValueError, ssl.SSLError) as error:
+            raise TLSError(f"TLS with {server_hostname} cannot begin: {_tls_words(error)}") from error
+
+    async def handshake(self) -> None:
+        """
+        Agree on keys and verify the peer. Bounding its time is the caller's.
+
+        Raises:
+            TLSError: It failed, or the certificate is not to be trusted; the message says which host and why.
+        """
+        received = b""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+            except ssl.SSLError as error:
+                # The alert that tells the peer why.
+                self._flush()
+                raise TLSError(self._handshake_failure(error, received)) from error
+            else:
+                break
+            try:
+                data = await self._inner.read(math.inf)
+            except ReadError as error:
+                raise TLSError(f"the TLS handshake with {self._host} broke off: {error}") from error
+            if not data:
+                raise TLSError(f"{self._host} closed the connection during the TLS handshake")
+            received = received or data[:16]
+            self._incoming.write(data)
+        self._flush()
+        self._started = True
+        cipher = self._tls.cipher()
+        self.info = StreamInfo(
+            remote_address=self._inner.info.remote_address,
+            local_address=self._inner.info.local_address,
+            tls_version=self._tls.version(),
+            cipher=cipher[0] if cipher else None,
+            alpn=self._tls.selected_alpn_protocol(),
+            session_reused=bool(self._tls.session_reused),
+        )
+
+    def _handshake_failure(self, error: ssl.SSLError, received: bytes) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"the certificate of {self._host} is not trusted: {error.verify_message}"
+        if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL") or received[:5] == b"HTTP/":
+            return f"{self._host} does not speak TLS on this port (plain HTTP, perhaps): it sent {received!r}"
+        return f"the TLS handshake with {self._host} failed: {_tls_words(error)}"
+
+    def take_session(self) -> ssl.SSLSession | None:
+        """
+        Return the session for resumption, None where there is none worth keeping.
+
+        Costly, and with TLS 1.3 of use only once application data has come: the tickets arrive after the handshake.
+        """
+        session = self._tls.session
+        if session is None or not (session.has_ticket or (session.id and self.info.tls_version != "TLSv1.3")):
+            return None
+        return session
+
+    # Reading
+
+    async def read(self, deadline: float) -> bytes:
+        while True:
+            data = self._decrypt()
+            if data is not None:
+                return data
+            received = await self._inner.read(deadline)
+            self._feed(received)
+
+    def read_ready(self) -> bytes | None:
+        while True:
+            data = self._decrypt()
+            if data is not None:
+                return data
+            received = self._inner.read_ready()
+            if received is None:
+                return None
+            self._feed(received)
+
+    def _feed(self, received: bytes) -> None:
+        if not received:
+            raise TruncatedStream(
+                f"the connection to {self.info.remote_address} ended without TLS close_notify; what came may not be all"
+            )
+        self._incoming.write(received)
+
+    def _decrypt(self) -> bytes | None:
+        """Return what the records received so far hold; None where they hold no data, ``b""`` after close_notify."""
+        if self._read_failure is not None:
+            raise self._read_failure
+        if self._ended:
+            return b""
+        pieces: list[bytes] = []
+        size = 0
+        read = self._tls.read
+        try:
+            while size < MAX_READ_BYTES:
+                piece = read(RECORD_BYTES)
+                if not piece:
+                    self._ended = True
+                    break
+                pieces.append(piece)
+                size += len(piece)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        except ssl.SSLError as error:
+            failure = ReadError(f"TLS with {self._host} failed: {_tls_words(error)}")
+            failure.__cause__ = error
+            # What was decrypted before the fault is whole, and goes first.
+            self._read_failure = failure
+            if not pieces:
+                raise failure from error
+        if self._outgoing.pending:
+            self._flush()  # The answer to a key update, say.
+        if pieces:
+            if self._on_session is not None:
+                on_session, self._on_session = self._on_session, None
+                on_session(self)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"" if self._ended else None
+
+    def interrupt(self, error: BaseException) -> None:
+        self._inner.interrupt(error)
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        self._inner.watch(callback)
+
+    # Writing
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self.write_error is not None:
+            return
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._tls.write(rest) :]
+        except ssl.SSLError as error:
+            self._write_error = WriteError(f"TLS with {self._host} failed: {_tls_words(error)}")
+            self._write_error.__cause__ = error
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._inner.write(self._outgoing.read())
+
+    def limit_writes(self, seconds: float, deadline: float) -> None:
+        self._inner.limit_writes(seconds, deadline)
+
+    async def drain(self) -> None:
+        await self._inner.drain()
+        if self._write_error is not None:
+            raise type(self._write_error)(*self._write_error.args) from self._write_error
+
+    @property
+    def write_error(self) -> Exception | None:
+        return self._write_error or self._inner.write_error
+
+    @property
+    def unsent(self) -> bool:
+        return self._inner.unsent
+
+    # The end
+
+    def abort(self) -> None:
+        self._inner.abort()
+
+    def close(self) -> None:
+        if self._started and not self._inner.unsent:
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:
+                pass  # It wants the peer's close_notify, which nobody waits for, or there is nothing to say goodbye to.
+            self._flush()
+        self._inner.close()
+
+
+async def start_tls(
+    inner: Stream,
+    context: ssl.SSLContext,
+    server_hostname: str,
+    *,
+    session: ssl.SSLSession | None = None,
+    on_session: Callable[[TLSStream], None] | None = None,
+) -> TLSStream:
+    """
+    Return a TLS stream around another stream, after the handshake.
+
+    Args:
+        inner: The stream below; it is closed when the handshake fails.
+        context: How to verify and what to offer.
+        server_hostname: The name, or IP address, that the certificate must be for.
+        session: A session to resume. OpenSSL does not verify the name again when it resumes, so it must come
+            from a connection with the same context and the same name.
+        on_session: Called once, when the first application data has come and `TLSStream.take_session` makes sense.
+
+    Raises:
+        TLSError: The handshake failed; the message says which host, and why.
+    """
+    try:
+        stream = TLSStream(inner, context, server_hostname, session, on_session)
+        await stream.handshake()
+    except BaseException:
+        inner.close()
+        raise
+    return stream
+
+
+def is_live(session: ssl.SSLSession, now: float) -> bool:
+    """Tell whether a session is young enough to be offered; ``now`` in seconds since the epoch."""
+    return session.time + session.timeout > now
