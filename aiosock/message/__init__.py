@@ -1,0 +1,3 @@
+"""
+What travels: requests, responses, their bodies and content codings. No sockets here.
+"""

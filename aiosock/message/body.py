@@ -1,0 +1,217 @@
+"""
+Request bodies: what the user gives, as pieces of bytes that know their length and whether they can be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import os
+import stat
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from typing import IO, Final, TypeAlias, cast
+from urllib.parse import urlencode
+
+from aiosock.errors import UsageError
+
+PIECE_BYTES: Final = 64 * 1024
+
+Content: TypeAlias = bytes | bytearray | memoryview | str | IO[bytes] | Iterable[bytes] | AsyncIterable[bytes]
+FormData: TypeAlias = Mapping[str, object] | Iterable[tuple[str, object]]
+JSONEncoder: TypeAlias = Callable[[object], "str | bytes"]
+
+
+class Body:
+    """
+    A request body.
+
+    Attributes:
+        source: What the user gave.
+        length: Bytes in all, None where only its end tells.
+        replayable: `pieces` can be called again for the same bytes.
+    """
+
+    __slots__ = ("length", "replayable", "source")
+
+    def __init__(self, source: object, length: int | None, replayable: bool) -> None:
+        self.source = source
+        self.length = length
+        self.replayable = replayable
+
+    def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        """Return the body from its start, in pieces of no particular size."""
+        raise TypeError(f"{type(self).__name__} has no pieces")
+
+
+class BytesBody(Body):
+    """A body that is there already."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, source: object, data: bytes | memoryview) -> None:
+        super().__init__(source, len(data), True)
+        self.data = data
+
+    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        view = memoryview(self.data)
+        for start in range(0, len(view), PIECE_BYTES):
+            yield view[start : start + PIECE_BYTES]
+
+
+class FileBody(Body):
+    """
+    A file object, read from where it stands.
+
+    A real file is read in a worker thread, one in memory in the loop. It can be sent again when it can seek.
+    """
+
+    __slots__ = ("_file", "_in_thread", "_start")
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._in_thread, length, self._start = _measure(file)
+        super().__init__(file, length, self._start is not None)
+
+    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        file = self._file
+        if self._start is not None:
+            file.seek(self._start)
+        while True:
+            piece = await asyncio.to_thread(file.read, PIECE_BYTES) if self._in_thread else file.read(PIECE_BYTES)
+            if not piece:
+                return
+            yield _checked(piece)
+
+
+def _measure(file: IO[bytes]) -> tuple[bool, int | None, int | None]:
+    """Return whether reading may block, the bytes from here to the end, and where here is, as far as they are known."""
+    start: int | None = None
+    length: int | None = None
+    try:
+        if file.seekable():
+            start = file.tell()
+    except (AttributeError, OSError, ValueError):
+        start = None
+    try:
+        status = os.fstat(file.fileno())
+    except (AttributeError, OSError, ValueError):
+        # No file of the system's: an object in memory, or one that reads from somewhere else.
+        if start is not None:
+            length = max(file.seek(0, os.SEEK_END) - start, 0)
+            file.seek(start)
+        return False, length, start
+    if stat.S_ISREG(status.st_mode) and start is not None and _reads_as_stored(file):
+        length = max(status.st_size - start, 0)
+    return True, length, start
+
+
+def _reads_as_stored(file: object) -> bool:
+    """A GzipFile has the number of its file, but does not give that file's bytes."""
+    return type(file).__module__ in ("io", "_io", "tempfile") or hasattr(file, "raw")
+
+
+class IterableBody(Body):
+    """An iterable of bytes; one that gives a fresh iterator each time, such as a list, can be sent again."""
+
+    __slots__ = ("_iterable",)
+
+    def __init__(self, iterable: Iterable[bytes]) -> None:
+        self._iterable = iterable
+        super().__init__(iterable, None, iter(iterable) is not iterable)
+
+    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        for piece in self._iterable:
+            yield _checked(piece)
+
+
+class AsyncIterableBody(Body):
+    """An asynchronous iterable of bytes."""
+
+    __slots__ = ("_iterable",)
+
+    def __init__(self, iterable: AsyncIterable[bytes]) -> None:
+        self._iterable = iterable
+        super().__init__(iterable, None, not hasattr(iterable, "__anext__"))
+
+    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        async for piece in self._iterable:
+            yield _checked(piece)
+
+
+def _checked(piece: object) -> bytes | memoryview:
+    if isinstance(piece, bytes):
+        return piece
+    if isinstance(piece, (bytearray, memoryview)):
+        # The owner may change it as soon as it is asked for the next one.
+        return bytes(piece)
+    if isinstance(piece, str):
+        raise UsageError("content: its pieces are str; open the file in binary mode, or encode them")
+    raise UsageError(f"content: its pieces must be bytes, not {type(piece).__name__}")
+
+
+def make_body(content: Content) -> Body:
+    """
+    Return the body that a user's ``content`` stands for.
+
+    Raises:
+        UsageError: It is nothing that bytes could come from.
+    """
+    if isinstance(content, bytes):
+        return BytesBody(content, content)
+    if isinstance(content, str):
+        return BytesBody(content, content.encode())
+    if isinstance(content, (bytearray, memoryview)):
+        return BytesBody(content, bytes(content))
+    if isinstance(content, AsyncIterable):
+        return AsyncIterableBody(content)
+    if hasattr(content, "read"):
+        return FileBody(cast("IO[bytes]", content))
+    if isinstance(content, Iterable) and not isinstance(content, Mapping):
+        return IterableBody(content)
+    raise UsageError(
+        f"content: takes bytes, str, a file object or an iterable of bytes, not {type(content).__name__}; "
+        "a form goes in data, any JSON value in json"
+    )
+
+
+def encode_json(value: object) -> bytes:
+    """
+    Return a value as compact JSON (RFC 8259).
+
+    Raises:
+        UsageError: JSON has no such value.
+    """
+    try:
+        return json_module.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"json: {error}") from error
+
+
+def encode_form(data: FormData) -> bytes:
+    """
+    Return a form as application/x-www-form-urlencoded.
+
+    Raises:
+        UsageError: Not a mapping or pairs.
+    """
+    if isinstance(data, (str, bytes, bytearray)) or not isinstance(data, Iterable):
+        raise UsageError(f"data: takes a form (a mapping or pairs), not {type(data).__name__}; bytes go in content")
+    items = data.items() if isinstance(data, Mapping) else data
+    pairs: list[tuple[str, str]] = []
+    for item in items:
+        if not isinstance(item, tuple) or len(item) != 2:
+            raise UsageError("data: every item of a form must be a pair of name and value")
+        name, value = item
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        pairs.extend((str(name), _form_text(one)) for one in values)
+    return urlencode(pairs).encode("ascii")
+
+
+def _form_text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return str(value)

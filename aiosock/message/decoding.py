@@ -1,0 +1,247 @@
+"""
+Content codings undone, always in bounded pieces, so that neither memory nor the event loop is at the mercy of
+what a server compressed (RFC 9110, 8.4).
+
+What brotli and zstd need is imported when first met.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, Final, Protocol
+
+from aiosock.errors import DecodingError
+
+PIECE_BYTES: Final = 64 * 1024
+# Fed in slices, so that a body of ten thousand tiny gzip members copies its rest in small amounts.
+SLICE_BYTES: Final = 16 * 1024
+MAX_CODINGS: Final = 5
+# RFC 9659: a window above 8 MiB is not for the web.
+ZSTD_MAX_WINDOW_LOG: Final = 23
+
+
+class _Decoder(Protocol):
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield what the data decodes to, at most PIECE_BYTES at a time."""
+        ...
+
+    def finish(self) -> None:
+        """Raise `DecodingError` unless the data so far are whole, or empty."""
+        ...
+
+
+class _Zlib:
+    """gzip (several members too, RFC 1952) and deflate (zlib's form as it should be, raw as it often is)."""
+
+    def __init__(self, coding: str) -> None:
+        self._coding = coding
+        self._raw_allowed = coding == "deflate"
+        self._wbits = 15 if coding == "deflate" else 31
+        self._object: Any = None
+        self._start = b""
+        self._members = 0
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), SLICE_BYTES):
+            yield from self._decode(data[start : start + SLICE_BYTES])
+
+    def _decode(self, data: bytes) -> Iterator[bytes]:
+        if self._raw_allowed:
+            # Two bytes tell zlib's header from a raw stream.
+            data = self._start + data
+            self._start = b""
+            if len(data) < 2:
+                self._start = data
+                return
+            self._raw_allowed = False
+            if data[0] & 0x0F != 8 or (data[0] << 8 | data[1]) % 31:
+                self._wbits = -15
+        while data:
+            if self._object is None:
+                if self._members and (self._wbits != 31 or not b"\x1f\x8b".startswith(data[:2])):
+                    return  # Padding after the last member is nobody's data.
+                self._object = zlib.decompressobj(self._wbits)
+            try:
+                piece = self._object.decompress(data, PIECE_BYTES)
+            except zlib.error as error:
+                raise DecodingError(f"the body is not {self._coding}: {_words(error)}") from error
+            if piece:
+                yield piece
+            if self._object.eof:
+                data = self._object.unused_data
+                self._object = None
+                self._members += 1
+            else:
+                data = self._object.unconsumed_tail
+                if not data and len(piece) == PIECE_BYTES:
+                    yield from self._rest()
+
+    def _rest(self) -> Iterator[bytes]:
+        """Yield what zlib still holds back after its input is used up."""
+        while not self._object.eof and (piece := self._object.decompress(b"", PIECE_BYTES)):
+            yield piece
+        if self._object.eof:
+            self._object = None
+            self._members += 1
+
+    def finish(self) -> None:
+        if self._object is not None or self._start:
+            raise DecodingError(f"the body was cut: its {self._coding} data is not complete")
+
+
+def _words(error: Exception) -> str:
+    return str(error).rpartition(": ")[2] or type(error).__name__
+
+
+class _Brotli:
+    """br (RFC 7932)."""
+
+    def __init__(self) -> None:
+        self._module = importlib.import_module("brotli")
+        self._object = self._module.Decompressor()
+        self._fed = False
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        self._fed = self._fed or bool(data)
+        decoder = self._object
+        try:
+            while not decoder.is_finished():
+                piece = decoder.process(data, output_buffer_limit=PIECE_BYTES)
+                data = b""
+                if piece:
+                    yield piece
+                if decoder.can_accept_more_data() and not piece:
+                    return
+        except self._module.error as error:
+            raise DecodingError(f"the body is not br: {_words(error)}") from error
+
+    def finish(self) -> None:
+        if self._fed and not self._object.is_finished():
+            raise DecodingError("the body was cut: its br data is not complete")
+
+
+class _Zstd:
+    """zstd (RFC 8878), frame after frame, with the window bounded as RFC 9659 has it."""
+
+    def __init__(self) -> None:
+        self._module = _zstd_module()
+        self._object: Any = None
+        self._frames = 0
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        module = self._module
+        try:
+            while data or (self._object is not None and not self._object.needs_input):
+                if self._object is None:
+                    self._object = module.ZstdDecompressor(
+                        options={module.DecompressionParameter.window_log_max: ZSTD_MAX_WINDOW_LOG}
+                    )
+                piece = self._object.decompress(data, PIECE_BYTES)
+                data = b""
+                if piece:
+                    yield piece
+                if self._object.eof:
+                    data = self._object.unused_data
+                    self._object = None
+                    self._frames += 1
+        except module.ZstdError as error:
+            raise DecodingError(f"the body is not zstd: {_words(error)}") from error
+
+    def finish(self) -> None:
+        if self._object is not None:
+            raise DecodingError("the body was cut: its zstd data is not complete")
+
+
+@cache
+def _zstd_module() -> Any:
+    try:
+        return importlib.import_module("compression.zstd")  # Python 3.14 and later
+    except ImportError:
+        return importlib.import_module("backports.zstd")
+
+
+_GZIP_NAMES: Final = frozenset({"gzip", "x-gzip"})
+_OPTIONAL: Final[dict[str, Callable[[], _Decoder]]] = {"br": _Brotli, "zstd": _Zstd}
+_EXTRA: Final = {"br": "brotli", "zstd": "zstd"}
+
+
+@cache
+def accepted_codings() -> str:
+    """Return the value for Accept-Encoding: just what can be decoded here."""
+    codings = ["gzip", "deflate"]
+    for coding, decoder in _OPTIONAL.items():
+        try:
+            decoder()
+        except ImportError:
+            continue
+        codings.append(coding)
+    return ", ".join(codings)
+
+
+def _make_decoder(coding: str) -> _Decoder | None:
+    if coding in _GZIP_NAMES:
+        return _Zlib("gzip")
+    if coding == "deflate":
+        return _Zlib("deflate")
+    if coding in _OPTIONAL:
+        try:
+            return _OPTIONAL[coding]()
+        except ImportError as error:
+            raise DecodingError(
+                f"the body is coded with {coding}; install aiosock-http[{_EXTRA[coding]}] to decode it"
+            ) from error
+    return None
+
+
+class Pipeline:
+    """
+    Undoes several codings in a row.
+
+    Args:
+        codings: In the order in which they were applied, lower-cased.
+
+    Raises:
+        DecodingError: More codings than are good for anyone, or one whose library is missing.
+    """
+
+    __slots__ = ("_decoders",)
+
+    def __init__(self, codings: Sequence[str]) -> None:
+        if len(codings) > MAX_CODINGS:
+            raise DecodingError(f"the body has {len(codings)} codings; the limit is {MAX_CODINGS}")
+        decoders = [_make_decoder(coding) for coding in codings if coding != "identity"]
+        # With a coding that nobody knows nothing can be undone: the body is handed on as it came.
+        known = [decoder for decoder in decoders if decoder is not None]
+        self._decoders = known[::-1] if len(known) == len(decoders) else []
+
+    def __bool__(self) -> bool:
+        return bool(self._decoders)
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        """
+        Yield what the data decode to, in pieces of at most 64 KiB, none of it before it is asked for.
+
+        Raises:
+            DecodingError: The data are not what their codings say.
+        """
+        return self._run(0, data)
+
+    def _run(self, stage: int, data: bytes) -> Iterator[bytes]:
+        if stage == len(self._decoders):
+            yield data
+            return
+        for piece in self._decoders[stage].pieces(data):
+            yield from self._run(stage + 1, piece)
+
+    def finish(self) -> None:
+        """
+        Check that the data ended where their codings end; a body without a byte is whole.
+
+        Raises:
+            DecodingError: Something is missing.
+        """
+        for decoder in self._decoders:
+            decoder.finish()

@@ -1,0 +1,205 @@
+"""
+A request: what the user means, before it becomes bytes. It is not changed once made; `replace` makes another.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from types import EllipsisType
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from multidict import CIMultiDict, istr
+from yarl import URL
+
+from aiosock.errors import InvalidHeader, UsageError
+from aiosock.message import body as bodies
+from aiosock.message import url as urls
+from aiosock.message.body import Body, BytesBody, Content, FormData, JSONEncoder
+
+HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+
+CONTENT_LENGTH: Final = istr("Content-Length")
+TRANSFER_ENCODING: Final = istr("Transfer-Encoding")
+CONTENT_TYPE: Final = istr("Content-Type")
+AUTHORIZATION: Final = istr("Authorization")
+
+# Methods that usually carry content say so also when there is none (RFC 9110, 8.6).
+METHODS_WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
+
+
+class Request:
+    """
+    An HTTP request.
+
+    Args:
+        method: A token; custom ones are sent as they are written.
+        url: An absolute http or https URL.
+        headers: Fields as a mapping or as pairs, in the order in which they are sent.
+        params: Appended to the URL's query.
+        content: The body: bytes, str, a binary file object, or a sync or async iterable of bytes.
+        data: The body as a form.
+        json: The body as any JSON value.
+        extensions: What travels with the request for those who know it.
+        json_encoder: What makes bytes or str of ``json``.
+
+    Attributes:
+        url: The URL as a `yarl.URL`, without user information, which has become an Authorization field.
+        target: The request target as it goes on the wire (RFC 9112, 3.2).
+        headers: A `multidict.CIMultiDict` of its own.
+        body: The body as a `Body`, None where there is none.
+
+    Raises:
+        InvalidURL: The URL cannot be requested.
+        InvalidHeader: A field name or value that is not a str.
+        UsageError: Contradicting or unusable arguments.
+    """
+
+    __slots__ = ("body", "extensions", "headers", "location", "method", "target")
+
+    def __init__(
+        self,
+        method: str,
+        url: str | URL,
+        *,
+        headers: HeadersInput | None = None,
+        params: urls.Params | None = None,
+        content: Content | None = None,
+        data: FormData | None = None,
+        json: Any = None,
+        extensions: Mapping[str, Any] | None = None,
+        json_encoder: JSONEncoder | None = None,
+    ) -> None:
+        if not isinstance(method, str):
+            raise UsageError(f"the method is a str, not {type(method).__name__}")
+        self.method = method
+        location = urls.parse_url(url if params is None else urls.append_params(str(url), params))
+        self.location = location
+        self.target = location.target
+        self.headers = make_headers(headers)
+        self.extensions: dict[str, Any] = dict(extensions) if extensions else {}
+        self.body: Body | None = None
+        if content is not None or data is not None or json is not None:
+            self._set_content(content, data, json, json_encoder or bodies.encode_json)
+        elif method in METHODS_WITH_CONTENT:
+            self._frame()
+        if location.userinfo is not None and AUTHORIZATION not in self.headers:
+            self.headers[AUTHORIZATION] = _basic(location.userinfo)
+
+    @property
+    def url(self) -> URL:
+        """The URL, without user information."""
+        return self.location.url
+
+    @property
+    def content(self) -> Any:
+        """The body as it was given, bytes where it was given as str, form or JSON; ``b""`` where there is none."""
+        if self.body is None:
+            return b""
+        return self.body.data if isinstance(self.body, BytesBody) else self.body.source
+
+    def replace(
+        self,
+        *,
+        method: str | None = None,
+        url: str | URL | None = None,
+        target: str | None = None,
+        headers: HeadersInput | None = None,
+        content: Content | Body | EllipsisType | None = ...,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> Request:
+        """
+        Return a changed copy.
+
+        Args:
+            method: Another method.
+            url: Another URL; the target follows it unless it is given too.
+            target: The request target as it is to stand on the wire, ``*`` for OPTIONS, say.
+            headers: All fields of the copy.
+            content: Another body, None for none, left out for the same. The fields that describe a body are set
+                anew, or taken out.
+            extensions: All extensions of the copy.
+
+        Raises:
+            The same as making a request.
+        """
+        new = object.__new__(Request)
+        new.method = self.method if method is None else method
+        new.location = self.location if url is None else urls.parse_url(url)
+        new.target = target if target is not None else (self.target if url is None else new.location.target)
+        new.headers = make_headers(self.headers if headers is None else headers)
+        new.extensions = dict(self.extensions if extensions is None else extensions)
+        new.body = self.body
+        if not isinstance(content, EllipsisType):
+            for name in (CONTENT_LENGTH, TRANSFER_ENCODING):
+                new.headers.popall(name, None)
+            if content is None:
+                new.body = None
+                for field in list(new.headers):
+                    if field.lower().startswith("content-"):
+                        new.headers.popall(field, None)
+            else:
+                new.body = content if isinstance(content, Body) else bodies.make_body(content)
+            new._frame()
+        return new
+
+    def _set_content(self, content: Content | None, data: FormData | None, json: Any, encoder: JSONEncoder) -> None:
+        given = [name for name, value in (("content", content), ("data", data), ("json", json)) if value is not None]
+        if len(given) > 1:
+            raise UsageError(f"the body is given more than once: {' and '.join(given)}")
+        content_type: str | None = None
+        if content is not None:
+            self.body = bodies.make_body(content)
+            content_type = "text/plain; charset=utf-8" if isinstance(content, str) else None
+        elif data is not None:
+            self.body = BytesBody(data, bodies.encode_form(data))
+            content_type = "application/x-www-form-urlencoded"
+        else:
+            encoded = encoder(json)
+            self.body = BytesBody(json, encoded.encode() if isinstance(encoded, str) else encoded)
+            content_type = "application/json"
+        if content_type is not None and CONTENT_TYPE not in self.headers:
+            self.headers[CONTENT_TYPE] = content_type
+        self._frame()
+
+    def _frame(self) -> None:
+        """Say how long the body is, or that its end will tell; what the user declared is left, and held to."""
+        if CONTENT_LENGTH in self.headers or TRANSFER_ENCODING in self.headers:
+            return
+        if self.body is None:
+            if self.method in METHODS_WITH_CONTENT:
+                self.headers[CONTENT_LENGTH] = "0"
+        elif self.body.length is not None:
+            self.headers[CONTENT_LENGTH] = str(self.body.length)
+        else:
+            self.headers[TRANSFER_ENCODING] = "chunked"
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.url.with_query(None).with_fragment(None)}>"
+
+
+def make_headers(headers: HeadersInput | None) -> CIMultiDict[str]:
+    """
+    Return fields as a multidict of their own.
+
+    Raises:
+        InvalidHeader: A name or value that is not a str, or no pairs at all.
+    """
+    if headers is None:
+        return CIMultiDict()
+    try:
+        made: CIMultiDict[str] = CIMultiDict(headers)
+    except (TypeError, ValueError) as error:
+        raise InvalidHeader(f"headers: takes a mapping or pairs of str: {error}") from error
+    for name, value in made.items():
+        if not isinstance(value, str):
+            raise InvalidHeader(f"the value of {name[:40]} is a str, not {type(value).__name__}")
+    return made
+
+
+def _basic(userinfo: str) -> str:
+    """Return the Authorization value for the user information of a URL (RFC 7617)."""
+    user, _, password = userinfo.partition(":")
+    pair = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
+    return "Basic " + base64.b64encode(pair).decode("ascii")
