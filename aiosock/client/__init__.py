@@ -1,0 +1,3 @@
+"""
+What speaks to the user of the library.
+"""

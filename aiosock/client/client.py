@@ -1,0 +1,409 @@
+"""
+The client: calls become requests, responses come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from json import loads
+from types import TracebackType
+from typing import Any, Final, Protocol, TypedDict, Unpack
+
+from multidict import CIMultiDict, istr
+from yarl import URL
+
+from aiosock.client.transport import NetworkTransport
+from aiosock.config import Limits, Timeout, as_timeout
+from aiosock.errors import ClientClosed, RequestError, UsageError
+from aiosock.message import url as urls
+from aiosock.message.body import Content, FormData, JSONEncoder
+from aiosock.message.decoding import accepted_codings
+from aiosock.message.request import HeadersInput, Request, make_headers
+from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
+from aiosock.middleware.chain import Middleware, Send, compose
+from aiosock.middleware.redirect import Redirects
+from aiosock.network.dns import Resolver, SystemResolver
+from aiosock.network.tls import Cert, TLSSettings, Verify
+from aiosock.pool.pool import PoolStats
+from aiosock.version import __version__
+
+UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
+"""Left out: the client's value counts. None is a value of its own."""
+
+_ACCEPT: Final = istr("Accept")
+_ACCEPT_ENCODING: Final = istr("Accept-Encoding")
+_USER_AGENT: Final = istr("User-Agent")
+
+
+class Transport(Protocol):
+    """What carries requests: the network, or something in its place."""
+
+    async def send(self, request: Request) -> Response:
+        """Return the response to a request, its body maybe not read."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+class RequestOptions(TypedDict, total=False):
+    """The keyword arguments that every request takes; see `Client.request`."""
+
+    params: urls.Params | None
+    headers: HeadersInput | None
+    content: Content | None
+    data: FormData | None
+    json: Any
+    timeout: Timeout | float | None
+    follow_redirects: bool
+    on_informational: Callable[[Response], None] | None
+    extensions: Mapping[str, Any] | None
+
+
+class Client:
+    """
+    An HTTP client: a pool of connections with defaults for its requests.
+
+    It belongs to the event loop in which it is first used. Close it, or use it as ``async with``.
+
+    Args:
+        base_url: A prefix for the URLs of requests that are not absolute.
+        headers: Fields of every request, unless it has its own of the same name.
+        params: Appended to the query of every URL.
+        timeout: A `Timeout`, a number of seconds for the whole of each request, or None for none at all.
+        limits: Bounds on connections and on what is taken in.
+        follow_redirects: Follow redirects.
+        max_redirects: How many one request may follow.
+        verify: Trust of https: True (the system's), False (none), a CA file or directory, or an `ssl.SSLContext`,
+            which is used as it is.
+        cert: The client certificate: a PEM file, (certificate, key) or (certificate, key, password).
+        trust_env: Heed SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE.
+        resolver: What turns names into addresses.
+        local_address: The IP address to connect from, or (address, port).
+        uds: The path of a Unix socket to connect to, whatever the URL's host.
+        default_encoding: The encoding of a body that names none: a codec, or a function of its first bytes.
+        json_encoder: What makes bytes or str of ``json=``.
+        json_decoder: What `Response.json` calls with the body.
+        raise_for_status: Raise `HTTPStatusError` for every 4xx and 5xx.
+
+    Raises:
+        UsageError: An argument that cannot be used; the message names it.
+        InvalidURL: ``base_url`` is not an absolute http or https URL.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str | URL = "",
+        headers: HeadersInput | None = None,
+        params: urls.Params | None = None,
+        timeout: Timeout | float | None = UNSET,
+        limits: Limits | None = None,
+        follow_redirects: bool = True,
+        max_redirects: int = 20,
+        verify: Verify = True,
+        cert: Cert | None = None,
+        trust_env: bool = True,
+        resolver: Resolver | None = None,
+        local_address: str | tuple[str, int] | None = None,
+        uds: str | os.PathLike[str] | None = None,
+        default_encoding: DefaultEncoding = "utf-8",
+        json_encoder: JSONEncoder | None = None,
+        json_decoder: JSONDecoder | None = None,
+        raise_for_status: bool = False,
+    ) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process: int | None = None
+        self._transport: NetworkTransport | None = None
+        self._chain: Send = _unbound
+        self._closed = False
+        self._base_url = str(base_url)
+        if self._base_url:
+            urls.parse_url(self._base_url)
+        self.headers = _default_headers(headers)
+        self.params = params
+        self.timeout = Timeout() if timeout is UNSET else as_timeout(timeout)
+        self._limits = limits if limits is not None else Limits()
+        if not isinstance(self._limits, Limits):
+            raise UsageError(f"limits: takes a Limits, not {type(limits).__name__}")
+        if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
+            raise UsageError(f"max_redirects: must be a whole number from 0 on, not {max_redirects!r}")
+        self._middleware: list[Middleware] = [Redirects(follow_redirects, max_redirects)]
+        self._tls = TLSSettings(verify, cert, trust_env)
+        self._resolver = resolver
+        if resolver is not None and not isinstance(resolver, Resolver):
+            raise UsageError(f"resolver: {type(resolver).__name__} has no method resolve")
+        self._local_address = (local_address, 0) if isinstance(local_address, str) else local_address
+        self._uds = os.fspath(uds) if uds is not None else None
+        self._default_encoding = default_encoding
+        self._json_encoder = json_encoder
+        self._json_decoder = json_decoder or loads
+        self._raise_for_status = raise_for_status
+
+    # Requests
+
+    async def request(
+        self,
+        method: str,
+        url: str | URL,
+        **options: Unpack[RequestOptions],
+    ) -> Response:
+        """
+        Send a request, read the whole answer, and return it.
+
+        Args:
+            method: A token, such as ``"GET"``.
+            url: Absolute, or appended to ``base_url``.
+            params: Appended to the URL's query, after the client's.
+            headers: Fields; they take the place of the client's of the same name.
+            content: The body: bytes, str, a binary file object, or a sync or async iterable of bytes.
+            data: The body as a form.
+            json: The body as a JSON value.
+            timeout: As for the client, for this request.
+            follow_redirects: As for the client, for this request.
+            on_informational: Called with each 1xx answer as it arrives.
+            extensions: What travels with the request, see `NetworkTransport.send`.
+
+        Raises:
+            InvalidURL, InvalidHeader, UsageError: The request cannot be made; nothing was sent.
+            RequestError: It failed; ``.request`` says which.
+            HTTPStatusError: A 4xx or 5xx, where ``raise_for_status`` is set.
+        """
+        return await self._run(self._build(method, url, options), False)
+
+    async def get(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+        """Send a GET request; see `request`."""
+        return await self._run(self._build("GET", url, options), False)
+
+    async def head(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+        """Send a HEAD request; see `request`."""
+        return await self._run(self._build("HEAD", url, options), False)
+
+    async def options(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+        """Send an OPTIONS request; see `request`."""
+        return await self._run(self._build("OPTIONS", url, options), False)
+
+    async def post(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+        """Send a POST request; see `request`."""
+        return await self._run(self._build("POST", url, options), False)
+
+    async def put(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+        """Send a PUT request; see `request`."""
+        return await self._run(self._build("PUT", url, options), False)
+
+    async def patch(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+        """Send a PATCH request; see `request`."""
+        return await self._run(self._build("PATCH", url, options), False)
+
+    async def delete(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+        """Send a DELETE request; see `request`."""
+        return await self._run(self._build("DELETE", url, options), False)
+
+    async def query(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+        """Send a QUERY request, a safe one with a body; see `request`."""
+        return await self._run(self._build("QUERY", url, options), False)
+
+    def stream(self, method: str, url: str | URL, **options: Unpack[RequestOptions]) -> StreamContext:
+        """
+        Send a request, and give the response as soon as its head is there::
+
+            async with client.stream("GET", url) as response:
+                async for chunk in response.iter_bytes():
+                    ...
+
+        At the end of the block what is left of the body is given up. ``Timeout.total`` bounds the time to the head,
+        the other timeouts go on.
+
+        Args and raises: as `request`.
+        """
+        return StreamContext(self, self._build(method, url, options))
+
+    def build_request(self, method: str, url: str | URL, **options: Unpack[RequestOptions]) -> Request:
+        """Return the request that `request` would send, to be changed with `Request.replace` and given to `send`."""
+        return self._build(method, url, options)
+
+    async def send(self, request: Request, *, stream: bool = False) -> Response:
+        """
+        Send a request that was built before.
+
+        Args:
+            request: Of `build_request`, or made by hand; then none of the client's defaults are added.
+            stream: Return as soon as the head is there; the response is then read, or closed, by you.
+
+        Raises:
+            As `request`.
+        """
+        # A copy: the request is the user's, and may be sent again.
+        return await self._run(request.replace(), stream)
+
+    def _build(self, method: str, url: str | URL, options: RequestOptions) -> Request:
+        text = url if isinstance(url, str) else str(url)
+        if self._base_url:
+            text = urls.join_base(self._base_url, text)
+        if self.params is not None:
+            text = urls.append_params(text, self.params)
+        extensions: dict[str, Any] = dict(options.get("extensions") or ())
+        timeout = options.get("timeout", UNSET)
+        extensions["timeout"] = self.timeout if timeout is UNSET else as_timeout(timeout)
+        if "follow_redirects" in options:
+            extensions["follow_redirects"] = options["follow_redirects"]
+        if "on_informational" in options:
+            extensions["on_informational"] = options["on_informational"]
+        headers = self.headers.copy()
+        own = options.get("headers")
+        if own is not None:
+            _override(headers, make_headers(own))
+        return Request(
+            method,
+            text,
+            headers=headers,
+            params=options.get("params"),
+            content=options.get("content"),
+            data=options.get("data"),
+            json=options.get("json"),
+            extensions=extensions,
+            json_encoder=self._json_encoder,
+        )
+
+    async def _run(self, request: Request, stream: bool) -> Response:
+        chain = self._chain
+        if self._closed or asyncio.get_running_loop() is not self._loop:
+            chain = self._open()
+        total = request.extensions.setdefault("timeout", self.timeout).total
+        if total is not None:
+            request.extensions["deadline"] = asyncio.get_running_loop().time() + total
+        response: Response | None = None
+        try:
+            response = await chain(request)
+            response.default_encoding = self._default_encoding
+            response.json_decoder = self._json_decoder
+            response.max_content_bytes = self._limits.max_content_bytes
+            if stream:
+                response.lift_deadline()
+            else:
+                await response.read()
+            if self._raise_for_status:
+                response.raise_for_status()
+        except BaseException as error:
+            if isinstance(error, RequestError) and error.request is None:
+                error.request = request
+            if response is not None:
+                response.abort()
+            raise
+        return response
+
+    # The loop, the process, the end
+
+    def _open(self) -> Send:
+        """
+        Bind the client to the loop and the process in which it is used first; refuse others.
+
+        Raises:
+            ClientClosed: It was closed.
+            UsageError: Another loop, or another process: its connections belong to where they were made.
+        """
+        if self._closed:
+            raise ClientClosed("the client is closed")
+        loop = asyncio.get_running_loop()
+        if self._transport is None:
+            self._loop = loop
+            self._process = os.getpid()
+            self._transport = NetworkTransport(
+                limits=self._limits,
+                resolver=self._resolver or SystemResolver(),
+                tls=self._tls,
+                local_address=self._local_address,
+                uds=self._uds,
+            )
+            self._chain = compose(self._middleware, self._transport.send)
+        elif self._process != os.getpid():
+            raise UsageError(
+                "the client was used in the process that this one was forked from; make one of its own here"
+            )
+        elif loop is not self._loop:
+            raise UsageError("the client belongs to another event loop; make one for each")
+        return self._chain
+
+    @property
+    def pool(self) -> PoolStats:
+        """How many connections are idle, active and dialling, how many requests wait, and what there was so far."""
+        return self._transport.pool.stats() if self._transport is not None else PoolStats()
+
+    async def close(self) -> None:
+        """Close all connections, and end what is under way; takes a bounded time. A closed client stays closed."""
+        if self._closed:
+            return
+        self._closed = True
+        # In a forked child the connections are the parent's, and are left alone.
+        if self._transport is not None and self._process == os.getpid():
+            await self._transport.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) or self._transport is None or self._process != os.getpid():
+            return
+        self._transport.pool.close_now()
+        warnings.warn(
+            "a client was not closed; use 'async with', or close()", ResourceWarning, source=self, stacklevel=1
+        )
+
+    async def __aenter__(self) -> Client:
+        self._open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client {'closed' if self._closed else self.pool}>"
+
+
+async def _unbound(request: Request) -> Response:
+    """Stand in for the chain of a client that no loop has used yet."""
+    raise UsageError("the client is not bound to an event loop")
+
+
+class StreamContext:
+    """Sends a request on entering, and gives up what is left of the answer on leaving; made by `Client.stream`."""
+
+    __slots__ = ("_client", "_request", "_response")
+
+    def __init__(self, client: Client, request: Request) -> None:
+        self._client = client
+        self._request = request
+        self._response: Response | None = None
+
+    async def __aenter__(self) -> Response:
+        self._response = await self._client._run(self._request, True)
+        return self._response
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        response, self._response = self._response, None
+        if response is None:
+            return
+        if exc is not None:
+            response.abort()
+        await response.close()
+
+
+def _default_headers(own: HeadersInput | None) -> CIMultiDict[str]:
+    headers: CIMultiDict[str] = CIMultiDict(
+        [(_ACCEPT, "*/*"), (_ACCEPT_ENCODING, accepted_codings()), (_USER_AGENT, f"aiosock/{__version__}")]
+    )
+    if own is not None:
+        _override(headers, make_headers(own))
+    return headers
+
+
+def _override(headers: CIMultiDict[str], own: CIMultiDict[str]) -> None:
+    """Let fields take the place of those of the same name; repeated ones stay repeated."""
+    for field in own:
+        headers.popall(field, None)
+    headers.extend(own)
