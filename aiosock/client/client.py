@@ -17,7 +17,7 @@ from yarl import URL
 
 from aiosock.client.transport import NetworkTransport
 from aiosock.config import Limits, Timeout, as_timeout
-from aiosock.errors import ClientClosed, RequestError, UsageError
+from aiosock.errors import ClientClosed, InvalidURL, RequestError, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData, JSONEncoder
 from aiosock.message.decoding import accepted_codings
@@ -241,7 +241,9 @@ class Client:
         return await self._run(request.replace(), stream)
 
     def _build(self, method: str, url: str | URL, options: RequestOptions) -> Request:
-        text = url if isinstance(url, str) else str(url)
+        if not isinstance(url, (str, URL)):
+            raise InvalidURL(f"a URL is a str or a yarl.URL, not {type(url).__name__}")
+        text = str(url)
         if self._base_url:
             text = urls.join_base(self._base_url, text)
         if self.params is not None:

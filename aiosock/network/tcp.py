@@ -26,6 +26,8 @@ MAX_READ_BYTES: Final = 512 * 1024
 # So many reads in a row may be served without a turn of the loop; then the other tasks have theirs.
 MAX_EAGER_READS: Final = 8
 MAX_SEND_BYTES: Final = 256 * 1024
+# On the portable road, the wait until the kernel takes something is the sending of so little.
+PROBE_BYTES: Final = 4 * 1024
 
 
 def format_address(address: str, port: int) -> str:
@@ -41,6 +43,9 @@ def _format_socket_name(name: object) -> str:
 
 def describe(error: BaseException) -> str:
     """Return the words of an operating system error, without its number and its arguments."""
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, socket.gaierror):
+        # Event loops put words of their own, and the address, into strerror.
+        return os.strerror(error.errno)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
@@ -120,9 +125,22 @@ def _open(sock: socket.socket, portable: bool) -> Stream:
 
 
 class _SocketStream:
-    """What both roads share: the socket, its names, its non-blocking read, and how errors are worded."""
+    """What both roads share: the socket, its names, what does not wait, and how errors are worded."""
 
-    __slots__ = ("_closed", "_loop", "_process", "_read_size", "_sock", "_write_error", "info")
+    __slots__ = (
+        "_closed",
+        "_eager_reads",
+        "_interruption",
+        "_loop",
+        "_pending",
+        "_process",
+        "_read_size",
+        "_sock",
+        "_write_deadline",
+        "_write_error",
+        "_write_seconds",
+        "info",
+    )
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._sock = sock
@@ -130,6 +148,11 @@ class _SocketStream:
         self._process = os.getpid()
         self._closed = False
         self._read_size = MIN_READ_BYTES
+        self._eager_reads = 0
+        self._interruption: BaseException | None = None
+        self._pending: deque[memoryview] = deque()
+        self._write_seconds = math.inf
+        self._write_deadline = math.inf
         self._write_error: Exception | None = None
         # A Unix socket's own name is empty, an abstract one is bytes.
         self.info = StreamInfo(
@@ -140,6 +163,10 @@ class _SocketStream:
     @property
     def write_error(self) -> Exception | None:
         return self._write_error
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._pending)
 
     def _receive(self) -> bytes | None:
         """Read without waiting; the size asked for follows the flow."""
@@ -161,6 +188,13 @@ class _SocketStream:
         elif received * 4 < size and size > MIN_READ_BYTES:
             self._read_size = size // 2
 
+    def _send(self, data: bytes | memoryview) -> int:
+        """Send what the kernel takes at once, and return how much that was."""
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
     def _read_error(self, error: OSError) -> ReadError:
         return ReadError(f"reading from {self.info.remote_address} failed: {describe(error)}")
 
@@ -168,6 +202,9 @@ class _SocketStream:
         failure = WriteError(f"sending to {self.info.remote_address} failed: {describe(error)}")
         failure.__cause__ = error
         return failure
+
+    def _write_timeout(self) -> WriteTimeout:
+        return WriteTimeout(f"nothing could be sent to {self.info.remote_address} in time")
 
     @property
     def _loop_is_ours(self) -> bool:
@@ -188,10 +225,7 @@ class RegisteredStream(_SocketStream):
 
     __slots__ = (
         "_drainer",
-        "_eager_reads",
         "_fd",
-        "_interruption",
-        "_pending",
         "_read_by",
         "_reader",
         "_reading",
@@ -199,8 +233,6 @@ class RegisteredStream(_SocketStream):
         "_timer_at",
         "_watcher",
         "_write_by",
-        "_write_deadline",
-        "_write_seconds",
     )
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
@@ -208,14 +240,8 @@ class RegisteredStream(_SocketStream):
         self._fd = sock.fileno()
         self._reader: asyncio.Future[bytes] | None = None
         self._read_by = math.inf
-        # Reads served without a wait since the last one; above 0, the next read tries the socket first.
-        self._eager_reads = 0
-        self._interruption: BaseException | None = None
         self._watcher: Callable[[], None] | None = None
-        self._pending: deque[memoryview] = deque()
         self._drainer: asyncio.Future[None] | None = None
-        self._write_seconds = math.inf
-        self._write_deadline = math.inf
         self._write_by = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -236,6 +262,7 @@ class RegisteredStream(_SocketStream):
         if self._closed:
             reader.set_exception(self._closed_error())
             return reader
+        # Reads served without a wait since the last one; above 0, the socket is tried first.
         if self._eager_reads:
             if self._eager_reads <= MAX_EAGER_READS:
                 try:
@@ -317,9 +344,7 @@ class RegisteredStream(_SocketStream):
             self._pending.append(memoryview(data))
             return
         try:
-            sent = self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
+            sent = self._send(data)
         except OSError as error:
             self._fail_writing(self._send_error(error))
             return
@@ -336,30 +361,26 @@ class RegisteredStream(_SocketStream):
 
     async def drain(self) -> None:
         if self._pending and self._write_error is None:
-            self._drainer = self._loop.create_future()
-            await self._drainer
+            if self._drainer is None:
+                self._drainer = self._loop.create_future()
+            # Shielded: others may wait for the same.
+            await asyncio.shield(self._drainer)
         if self._write_error is not None:
             # A fresh object for everyone who is told.
             raise type(self._write_error)(*self._write_error.args) from self._write_error
-
-    @property
-    def unsent(self) -> bool:
-        return bool(self._pending)
 
     def _on_writable(self) -> None:
         pending = self._pending
         try:
             while pending:
                 data = pending[0]
-                sent = self._sock.send(data[:MAX_SEND_BYTES])
+                sent = self._send(data[:MAX_SEND_BYTES])
                 if sent == len(data):
                     pending.popleft()
                 else:
                     pending[0] = data[sent:]
                     if sent < MAX_SEND_BYTES:
                         break
-        except (BlockingIOError, InterruptedError):
-            pass
         except OSError as error:
             self._fail_writing(self._send_error(error))
             return
@@ -412,9 +433,8 @@ class RegisteredStream(_SocketStream):
                 read_by = math.inf
                 reader.set_exception(ReadTimeout(f"nothing came from {self.info.remote_address} in time"))
         if self._write_by <= now:
-            error = WriteTimeout(f"nothing could be sent to {self.info.remote_address} in time")
-            self._fail_writing(error)
-            self.interrupt(error)
+            self._fail_writing(self._write_timeout())
+            self.interrupt(self._write_timeout())
         soonest = min(read_by, self._write_by)
         if soonest < self._timer_at:
             self._arm(soonest)
@@ -438,8 +458,10 @@ class RegisteredStream(_SocketStream):
         self._sock.close()
         if self._write_error is None:
             self._write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
-        self._release_drainer()
         reader, self._reader = self._reader, None
+        if self._loop.is_closed():
+            return  # Whoever waited there can no longer be told, and no longer waits.
+        self._release_drainer()
         if reader is not None and not reader.done():
             reader.set_exception(self._closed_error())
 
@@ -449,32 +471,27 @@ class RegisteredStream(_SocketStream):
 class PortableStream(_SocketStream):
     """The portable road: nothing but `loop.sock_recv` and `loop.sock_sendall`, which every loop has."""
 
-    __slots__ = (
-        "_flusher",
-        "_interruption",
-        "_pending",
-        "_scope",
-        "_write_deadline",
-        "_write_seconds",
-    )
+    __slots__ = ("_flusher", "_read_scope", "_write_scope")
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(sock, loop)
-        self._scope: asyncio.Timeout | None = None
-        self._interruption: BaseException | None = None
-        self._pending: deque[memoryview] = deque()
+        self._read_scope: asyncio.Timeout | None = None
+        self._write_scope: asyncio.Timeout | None = None
         self._flusher: asyncio.Task[None] | None = None
-        self._write_seconds = math.inf
-        self._write_deadline = math.inf
 
     async def read(self, deadline: float) -> bytes:
-        if self._scope is not None:
+        if self._read_scope is not None:
             raise RuntimeError("two tasks read from one connection at the same time")
         self._raise_interruption()
         if self._closed:
             raise self._closed_error()
         try:
-            async with asyncio.timeout_at(None if deadline == math.inf else deadline) as self._scope:
+            async with asyncio.timeout_at(_when(deadline)) as self._read_scope:
+                # The loop gives what is there already without a turn: that must not starve the other tasks.
+                self._eager_reads += 1
+                if self._eager_reads > MAX_EAGER_READS:
+                    self._eager_reads = 0
+                    await asyncio.sleep(0)
                 data = await self._loop.sock_recv(self._sock, self._read_size)
         except TimeoutError as error:
             self._raise_interruption()
@@ -482,9 +499,10 @@ class PortableStream(_SocketStream):
                 raise self._read_error(error) from error
             raise ReadTimeout(f"nothing came from {self.info.remote_address} in time") from None
         except OSError as error:
+            self._raise_interruption()  # Our own closing is told in its own words.
             raise self._read_error(error) from error
         finally:
-            self._scope = None
+            self._read_scope = None
         self._fit(len(data))
         return data
 
@@ -500,8 +518,13 @@ class PortableStream(_SocketStream):
 
     def interrupt(self, error: BaseException) -> None:
         self._interruption = error
-        if self._scope is not None:
-            self._scope.reschedule(self._loop.time())
+        if self._read_scope is not None:
+            # Not now: it takes a running loop, and whoever closes a connection may be outside of it.
+            self._loop.call_soon(self._wake_reader)
+
+    def _wake_reader(self) -> None:
+        if self._interruption is not None and self._read_scope is not None and not self._read_scope.expired():
+            self._read_scope.reschedule(self._loop.time())
 
     def watch(self, callback: Callable[[], None] | None) -> None:
         """Nothing is registered on this road, so nobody can be told."""
@@ -512,9 +535,7 @@ class PortableStream(_SocketStream):
         rest = memoryview(data)
         if not self._pending:
             try:
-                rest = rest[self._sock.send(rest) :]
-            except (BlockingIOError, InterruptedError):
-                pass
+                rest = rest[self._send(rest) :]
             except OSError as error:
                 self._write_error = self._send_error(error)
                 return
@@ -526,30 +547,41 @@ class PortableStream(_SocketStream):
     def limit_writes(self, seconds: float, deadline: float) -> None:
         self._write_seconds = seconds
         self._write_deadline = deadline
+        if self._write_scope is not None and not self._write_scope.expired():
+            self._write_scope.reschedule(self._write_by())
+
+    def _write_by(self) -> float | None:
+        return _when(min(self._loop.time() + self._write_seconds, self._write_deadline))
 
     async def _flush(self) -> None:
         pending = self._pending
         try:
             while pending:
-                data = pending[0][:MAX_SEND_BYTES]
-                by = min(self._loop.time() + self._write_seconds, self._write_deadline)
-                async with asyncio.timeout_at(None if by == math.inf else by):
-                    await self._loop.sock_sendall(self._sock, data)
-                if len(data) == len(pending[0]):
-                    pending.popleft()
+                data = pending[0]
+                # A little waits until the kernel has room. The rest goes without a wait, so that what is sent
+                # can be told from what is not, and progress seen.
+                async with asyncio.timeout_at(self._write_by()) as self._write_scope:
+                    await self._loop.sock_sendall(self._sock, data[:PROBE_BYTES])
+                data = data[PROBE_BYTES:]
+                data = data[self._send(data) :]
+                if data:
+                    pending[0] = data
                 else:
-                    pending[0] = pending[0][len(data) :]
+                    pending.popleft()
         except TimeoutError as error:
             if error.errno is not None:
                 self._write_error = self._send_error(error)
             else:
-                self._write_error = WriteTimeout(f"nothing could be sent to {self.info.remote_address} in time")
-                self.interrupt(self._write_error)
+                self._write_error = self._write_timeout()
+                self.interrupt(self._write_timeout())
         except OSError as error:
             self._write_error = self._send_error(error)
+        except BaseException:
+            self._write_error = WriteError(f"sending to {self.info.remote_address} was cancelled")
+            raise
         finally:
             pending.clear()
-            self._flusher = None
+            self._flusher = self._write_scope = None
 
     async def drain(self) -> None:
         if self._flusher is not None:
@@ -558,14 +590,11 @@ class PortableStream(_SocketStream):
         if self._write_error is not None:
             raise type(self._write_error)(*self._write_error.args) from self._write_error
 
-    @property
-    def unsent(self) -> bool:
-        return bool(self._pending)
-
     def abort(self) -> None:
         if self._closed:
             return
         self._closed = True
+        self._pending.clear()
         if self._loop_is_ours:
             if self._flusher is not None:
                 self._flusher.cancel()
@@ -577,10 +606,15 @@ class PortableStream(_SocketStream):
         self._sock.close()
         if self._write_error is None:
             self._write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
-        if self._scope is not None:
+        if self._read_scope is not None and not self._loop.is_closed():
             self.interrupt(self._closed_error())
 
     close = abort
+
+
+def _when(deadline: float) -> float | None:
+    """Return a deadline as asyncio's timeouts take it."""
+    return None if deadline == math.inf else deadline
 
 
 def is_disconnect(error: BaseException | None) -> bool:

@@ -1,0 +1,97 @@
+"""From an origin to a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from ssl import SSLContext
+
+import pytest
+
+import aiosock
+from aiosock.config import Limits
+from aiosock.connection.dial import Dialer, Origin, is_address
+from aiosock.network.tls import TLSSettings
+from aiosock.testing import Server, response
+
+
+class Pinned:
+    """Resolves every name to the same addresses."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        return self._addresses
+
+
+def origin_of(server: Server, host: str = "name.example", tls: TLSSettings | None = None) -> Origin:
+    return Origin("https" if tls else "http", host, server.port, "localhost" if tls else "", tls, None, None)
+
+
+async def test_stages_are_reported_and_timed(server_context: SSLContext, ca_file: str) -> None:
+    stages: list[str] = []
+    async with Server.answering(response(), ssl=server_context) as server:
+        dialer = Dialer(Pinned("127.0.0.1"), Limits())
+        connection = await dialer.dial(origin_of(server, tls=TLSSettings(ca_file)), stages.append)
+        assert stages == [
+            "resolving name.example",
+            f"connecting to 127.0.0.1:{server.port}",
+            f"in the TLS handshake with localhost at 127.0.0.1:{server.port}",
+        ]
+        assert None not in connection.times
+        assert connection.capacity == 1
+        connection.close()
+
+
+async def test_an_address_is_not_resolved() -> None:
+    async with Server.answering(response()) as server:
+        dialer = Dialer(Pinned(), Limits())
+        connection = await dialer.dial(origin_of(server, "127.0.0.1"), lambda _: None)
+        assert connection.times.dns is None
+        connection.close()
+
+
+async def test_a_dead_address_is_stepped_over() -> None:
+    async with Server.answering(response()) as server:
+        dialer = Dialer(Pinned("127.0.0.9", "127.0.0.1"), Limits())
+        connection = await dialer.dial(origin_of(server), lambda _: None)
+        assert connection.info().remote_address == f"127.0.0.1:{server.port}"
+        connection.close()
+
+
+async def test_when_all_addresses_fail_each_is_listed() -> None:
+    async with Server.answering(response()) as server:
+        port = server.port
+    dialer = Dialer(Pinned("127.0.0.1", "127.0.0.9"), Limits())
+    origin = Origin("http", "name.example", port, "", None, None, None)
+    with pytest.raises(aiosock.ConnectError, match=rf"127\.0\.0\.1:{port}: .*; 127\.0\.0\.9:{port}: "):
+        await dialer.dial(origin, lambda _: None)
+
+
+async def test_a_dial_that_is_cancelled_while_the_context_is_built_closes_its_socket(
+    server_context: SSLContext,
+) -> None:
+    class Slow(TLSSettings):
+        async def context(self) -> SSLContext:
+            await asyncio.get_running_loop().create_future()
+            raise AssertionError
+
+    async with Server.answering(response()) as server:
+        dialer = Dialer(Pinned("127.0.0.1"), Limits())
+        task = asyncio.ensure_future(dialer.dial(origin_of(server, tls=Slow()), lambda _: None))
+        while not server.connections:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        while server.open_connections:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("::1", True), ("fe80::1%eth0", True), ("example.com", False), ("1.2.3", False)],
+)
+def test_what_is_an_address(host: str, expected: bool) -> None:
+    assert is_address(host) is expected
