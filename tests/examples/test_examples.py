@@ -1,0 +1,271 @@
+"""Each example does what its docstring says, started as a user starts it, against a server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from aiosock.testing import Peer, Server, response
+
+Serve = Callable[..., Server]
+Run = Callable[..., CompletedProcess[str]]
+
+HTML = [("Content-Type", "text/html; charset=utf-8")]
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """A URL where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
+
+
+def pages(**answers: bytes) -> Callable[[Peer], object]:
+    """A script that answers /NAME with what is given for NAME, and 404 to everything else."""
+
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            await peer.send(answers.get(request.target.strip("/"), response(404)))
+
+    return script
+
+
+def html(body: str) -> bytes:
+    return response(200, f"<title>T</title><body>{body}".encode(), HTML)
+
+
+def lines(done: CompletedProcess[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def targets(server: Server) -> list[str]:
+    return [request.target for request in server.requests]
+
+
+# crawl.py
+
+
+def crawl(run: Run, url: str, *options: object) -> list[dict[str, object]]:
+    return lines(run("crawl.py", "--pause", 0, *options, url))
+
+
+def test_crawler_tells_each_page_once(serve: Serve, run: Run) -> None:
+    server = serve()
+    found = crawl(run, f"{server.url}/page/0", "--depth", 3)
+    urls = [line["url"] for line in found]
+    assert len(urls) == len(set(urls)) > 5
+    assert found[0] == {
+        "url": f"{server.url}/page/0",
+        "depth": 0,
+        "status": 200,
+        "type": "text/html; charset=utf-8",
+        "title": "Page 0",
+        "links": 3,
+    }
+    assert {line["depth"] for line in found} == {0, 1, 2, 3}
+    assert targets(server)[0] == "/robots.txt"
+    assert targets(server).count("/robots.txt") == 1
+    assert server.connections == 1
+
+
+def test_crawler_keeps_to_its_limits(serve: Serve, run: Run) -> None:
+    url = f"{serve().url}/page/0"
+    assert len(crawl(run, url, "--depth", 50, "--pages", 7)) == 7
+    assert len(crawl(run, url, "--depth", 0)) == 1
+
+
+def test_crawler_keeps_to_robots_txt(serve: Serve, run: Run) -> None:
+    server = serve()
+    found = {line["url"]: line for line in crawl(run, f"{server.url}/", "--depth", 1)}
+    assert found[f"{server.url}/status/404"]["error"] == "robots.txt does not allow it"
+    assert "/status/404" not in targets(server)
+
+
+def test_crawler_stays_away_when_robots_txt_fails(serve: Serve, run: Run) -> None:
+    server = serve(pages(**{"robots.txt": response(503), "": html("hello")}))
+    assert "robots.txt" in str(crawl(run, f"{server.url}/")[0]["error"])
+    assert targets(server) == ["/robots.txt"]
+
+
+def test_crawler_stays_on_its_host(serve: Serve, run: Run) -> None:
+    away = serve()
+    elsewhere = f"http://localhost:{away.port}/"
+    index = html(f'<a href="{elsewhere}">away</a> <a href="/moved">moved</a> <a href="mailto:a@b.c">mail</a>')
+    server = serve(pages(**{"": index, "moved": response(302, b"", [("Location", elsewhere)])}))
+    found = crawl(run, f"{server.url}/")
+    assert [line["url"] for line in found] == [f"{server.url}/", f"{server.url}/moved"]
+    assert found[1]["location"] == elsewhere
+    assert not away.requests
+
+
+@pytest.mark.parametrize(("pause", "delay"), [(0.2, 0), (0, 0.2)])
+def test_crawler_pauses_between_requests(serve: Serve, run: Run, pause: float, delay: float) -> None:
+    times: list[float] = []
+
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            times.append(asyncio.get_running_loop().time())
+            rules = f"User-agent: *\nCrawl-delay: {delay}\n".encode()
+            index = html('<a href="/a">a</a>')
+            await peer.send(response(200, rules) if request.target == "/robots.txt" else index)
+
+    run("crawl.py", "--pause", pause, f"{serve(script).url}/")
+    assert len(times) == 3  # robots.txt and two pages
+    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.19
+
+
+def test_crawler_tells_errors_as_lines_and_goes_on(serve: Serve, run: Run) -> None:
+    short = response(200, b"half", [*HTML, ("Content-Length", "100")])
+
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            if request.target == "/short":
+                await peer.send(short)
+                return
+            answers = {"/": html('<a href="/short">1</a><a href="/gone">2</a>')}
+            await peer.send(answers.get(request.target, response(404)))
+
+    server = serve(script)
+    found = crawl(run, f"{server.url}/")
+    assert str(found[1]["error"]).startswith("IncompleteBody: ")
+    assert (found[2]["url"], found[2]["status"]) == (f"{server.url}/gone", 404)
+
+
+@pytest.mark.parametrize(("program", "status"), [("crawl.py", 2), ("tiny_browser.py", 1)])
+@pytest.mark.parametrize("address", ["example.com", "ftp://example.com/", "http://["])
+def test_what_is_no_web_address_is_bad_usage(run: Run, program: str, status: int, address: str) -> None:
+    assert run(program, address, status=status).stderr.startswith("usage: ")
+
+
+# fetch_many.py
+
+
+def test_many_are_fetched_over_few_connections(serve: Serve, run: Run) -> None:
+    server = serve()
+    urls = [f"{server.url}/page/{number}" for number in range(30)]
+    *told, pool = run("fetch_many.py", "--connections", 3, *urls).stdout.splitlines()
+    assert sorted(line.split()[-1] for line in told) == sorted(urls)
+    assert all(line.startswith("200 ") for line in told)
+    assert server.connections == 3
+    assert re.search(r"\b3\b", pool)
+
+
+def test_one_bad_url_does_not_stop_the_others(serve: Serve, run: Run, nobody: str) -> None:
+    server = serve()
+    output = run("fetch_many.py", nobody, f"{server.url}/", status=1).stdout
+    assert re.search(r"^ERR .*ConnectError", output, re.MULTILINE)
+    assert re.search(r"^200 ", output, re.MULTILINE)
+
+
+# stream_to_file.py
+
+
+def test_stream_is_written_whole(serve: Serve, run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "large.bin"
+    done = run("stream_to_file.py", f"{serve().url}/large?bytes=3000000", target)
+    assert target.read_bytes() == b"0123456789abcdef" * (3_000_000 // 16)
+    assert "3000000 of 3000000 bytes" in done.stderr
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("fault", ["cut", "status"])
+def test_failed_stream_leaves_the_old_file_alone(serve: Serve, run: Run, tmp_path: Path, fault: str) -> None:
+    async def cut(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(response(200, b"new", [("Content-Length", "100")]))
+
+    target = tmp_path / "file"
+    target.write_text("old")
+    server = serve(cut if fault == "cut" else pages())
+    done = run("stream_to_file.py", f"{server.url}/file", target, status=1)
+    assert "was not written" in done.stderr
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+# upload.py
+
+
+def test_upload_sends_a_file_with_its_length_and_an_iterator_in_chunks(serve: Serve, run: Run, tmp_path: Path) -> None:
+    data = b"".join(b"line %d\n" % number for number in range(50_000))
+    source = tmp_path / "source.txt"
+    source.write_bytes(data)
+
+    async def accept(peer: Peer) -> None:
+        while await peer.read_request():
+            await peer.send(response(201, b"thank you"))
+
+    server = serve(accept)
+    output = run("upload.py", f"{server.url}/upload", source).stdout
+    assert output.count("201 thank you") == 2
+    counted, chunked = server.requests
+    assert counted.header("Content-Length") == str(len(data))
+    assert counted.body == data
+    assert chunked.header("Transfer-Encoding") == "chunked"
+    assert gzip.decompress(chunked.body) == data
+
+
+def test_upload_to_nobody_is_a_sentence(run: Run, nobody: str, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"x")
+    done = run("upload.py", nobody, tmp_path / "source", status=1)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_upload_of_a_missing_file_is_a_sentence(run: Run, nobody: str, tmp_path: Path) -> None:
+    done = run("upload.py", nobody, tmp_path / "missing", status=1)
+    assert "missing" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# tiny_browser.py
+
+
+def test_browser_follows_links_and_goes_back(serve: Serve, run: Run) -> None:
+    server = serve()
+    output = run("tiny_browser.py", f"{server.url}/", keys="1\n2\nb\nb\nq\n").stdout
+    assert re.findall(r"^(?:Page \d+|A small site)$", output, re.MULTILINE) == [
+        "A small site",
+        "Page 0",
+        "Page 1",
+        "Page 0",
+        "A small site",
+    ]
+    assert "[1]/page/0" in output
+    assert server.connections == 1
+
+
+def test_browser_ends_with_its_input_and_refuses_other_words(serve: Serve, run: Run) -> None:
+    server = serve()
+    output = run("tiny_browser.py", f"{server.url}/page/0", keys="99\nb\nwhat\n").stdout
+    assert output.count("a number from 1 to 3") == 3
+    assert len(server.requests) == 1
+
+
+def test_browser_shows_text_and_nothing_that_steers_the_terminal(serve: Serve, run: Run) -> None:
+    page = html(
+        "<h1>Café</h1><script>var hidden</script><p>some <b>bold</b>\n text&#27;[2J</p>"
+        '<a href="javascript:x()">no link</a> <a href="?q=1">a link</a>'
+    )
+    server = serve(pages(**{"": page, "?q=1": html("followed")}))
+    output = run("tiny_browser.py", f"{server.url}/", keys="1\n").stdout
+    assert "Café\nsome bold text[2Jno link [1]a link\n" in output
+    assert "hidden" not in output
+    assert "\x1b" not in output
+    assert "followed" in output
+
+
+def test_browser_says_what_fails_and_goes_on(serve: Serve, run: Run, nobody: str) -> None:
+    server = serve(pages(**{"": html(f'<a href="{nobody}">nobody</a> <a href="/two">two</a>'), "two": html("two!")}))
+    output = run("tiny_browser.py", f"{server.url}/", keys="1\nb\n2\n").stdout
+    assert f"{nobody}: " in output
+    assert "two!" in output
