@@ -219,7 +219,7 @@ async def test_pieces_that_are_not_bytes_are_refused_in_words() -> None:
         await peer.wait_disconnect()
 
     async with Server(script) as server, checked_client() as client:
-        with pytest.raises(aiosock.UsageError, match="pieces are str"):
+        with pytest.raises(aiosock.UsageError, match="must be bytes, not str"):
             await client.post(server.url, content=iter(["text"]))  # type: ignore[list-item]  # that is the point
         check(client)
 
@@ -268,7 +268,7 @@ async def test_a_body_that_waits_is_not_sent_when_the_answer_is_final() -> None:
 
 
 async def test_the_wait_for_100_continue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiosock.connection.http1.EXPECT_SECONDS", 0.02)
+    monkeypatch.setattr("aiosock.connection.exchange.EXPECT_SECONDS", 0.02)
 
     async def script(peer: Peer) -> None:
         head = await peer.read_head()
@@ -349,3 +349,44 @@ async def test_other_forms_of_the_target() -> None:
         for method, target in (("OPTIONS", "*"), ("GET", "http://example.com/absolute")):
             await client.send(client.build_request(method, server.url).replace(target=target))
             assert (server.requests[-1].method, server.requests[-1].target) == (method, target)
+
+
+@pytest.mark.parametrize("kind", [aiosock.ReadTimeout, aiosock.WriteError, aiosock.WriteTimeout, aiosock.ReadError])
+async def test_an_error_of_another_exchange_that_feeds_the_body_is_not_taken_for_ones_own(
+    kind: type[aiosock.RequestError],
+) -> None:
+    async def relayed() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise kind("of the upstream")
+
+    async def script(peer: Peer) -> None:
+        await peer.wait_disconnect()
+
+    async with Server(script) as server, checked_client() as client:
+        with pytest.raises(kind, match="of the upstream"):
+            await client.post(server.url, content=relayed())
+        check(client)
+
+
+async def test_reading_on_after_closing_is_an_error_and_not_the_end() -> None:
+    async with Server.answering(response(body=b"x" * 1_000_000)) as server, checked_client() as client:
+        async with client.stream("GET", server.url) as answer:
+            pieces = answer.iter_bytes()
+            await anext(pieces)
+            await answer.close()
+            with pytest.raises(aiosock.StreamConsumed, match="before"):
+                async for _ in pieces:
+                    pass
+        check(client)
+
+
+async def test_a_client_closed_right_after_a_response_was_given_up_leaves_nothing() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx")
+        await peer.wait_disconnect()
+
+    async with Server(script) as server:
+        async with checked_client() as client, client.stream("GET", server.url):
+            pass
+        assert client.pool.active == 0
