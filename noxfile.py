@@ -106,8 +106,8 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types, by two checkers, beside everything that aiosock may import."""
     install(session, "types")
-    session.run("mypy", "--strict", "aiosock")
-    session.run("pyright", "aiosock")
+    session.run("mypy", "--strict", "aiosock", "tests/typing")
+    session.run("pyright", "aiosock", "tests/typing")
 
 
 @nox.session(python=VERSIONS, requires=["build"])

@@ -85,6 +85,8 @@ class Client:
         resolver: What turns names into addresses.
         local_address: The IP address to connect from, or (address, port).
         uds: The path of a Unix socket to connect to, whatever the URL's host.
+        transport: What carries requests instead of the network: any object with ``async send(request)``, which
+            returns a `Response`, and ``async close()``. It is closed with the client.
         default_encoding: The encoding of a body that names none: a codec, or a function of its first bytes.
         json_encoder: What makes bytes or str of ``json=``.
         json_decoder: What `Response.json` calls with the body.
@@ -111,6 +113,7 @@ class Client:
         resolver: Resolver | None = None,
         local_address: str | tuple[str, int] | None = None,
         uds: str | os.PathLike[str] | None = None,
+        transport: Transport | None = None,
         default_encoding: DefaultEncoding = "utf-8",
         json_encoder: JSONEncoder | None = None,
         json_decoder: JSONDecoder | None = None,
@@ -118,7 +121,8 @@ class Client:
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: int | None = None
-        self._transport: NetworkTransport | None = None
+        self._transport: Transport | None = None
+        self._given_transport = transport
         self._chain: Send = _unbound
         self._closed = False
         self._base_url = str(base_url)
@@ -314,13 +318,7 @@ class Client:
         if self._transport is None:
             self._loop = loop
             self._process = os.getpid()
-            self._transport = NetworkTransport(
-                limits=self._limits,
-                resolver=self._resolver or SystemResolver(),
-                tls=self._tls,
-                local_address=self._local_address,
-                uds=self._uds,
-            )
+            self._transport = self._given_transport or self._network()
             self._chain = compose(self._middleware, self._transport.send)
         elif self._process != os.getpid():
             raise UsageError(
@@ -330,10 +328,19 @@ class Client:
             raise UsageError("the client belongs to another event loop; make one for each")
         return self._chain
 
+    def _network(self) -> NetworkTransport:
+        return NetworkTransport(
+            limits=self._limits,
+            resolver=self._resolver or SystemResolver(),
+            tls=self._tls,
+            local_address=self._local_address,
+            uds=self._uds,
+        )
+
     @property
     def pool(self) -> PoolStats:
         """How many connections are idle, active and dialling, how many requests wait, and what there was so far."""
-        return self._transport.pool.stats() if self._transport is not None else PoolStats()
+        return self._transport.pool.stats() if isinstance(self._transport, NetworkTransport) else PoolStats()
 
     async def close(self) -> None:
         """Close all connections, and end what is under way; takes a bounded time. A closed client stays closed."""
@@ -347,7 +354,8 @@ class Client:
     def __del__(self) -> None:
         if getattr(self, "_closed", True) or self._transport is None or self._process != os.getpid():
             return
-        self._transport.pool.close_now()
+        if isinstance(self._transport, NetworkTransport):
+            self._transport.pool.close_now()
         warnings.warn(
             "a client was not closed; use 'async with', or close()", ResourceWarning, source=self, stacklevel=1
         )

@@ -10,6 +10,7 @@ from time import perf_counter
 
 from aiosock.config import Limits, Timeout
 from aiosock.connection.dial import Dialer, Origin
+from aiosock.connection.exchange import Exchange
 from aiosock.connection.http1 import Connection
 from aiosock.errors import NetworkError, ProtocolError, UsageError
 from aiosock.message.request import Request
@@ -81,11 +82,11 @@ class NetworkTransport:
                     deadline=deadline,
                 )
             timings.acquired_at = perf_counter()
-            exchange = connection.exchange(request, head, pool)
+            exchange = Exchange(connection, request, head, pool, timeout, deadline, timings)
             if connection.requests_served == 1:
                 timings.dns, timings.connect, timings.tls = connection.times
             try:
-                response = await exchange.begin(timeout, deadline, timings)
+                response = await exchange.begin()
             except (NetworkError, ProtocolError):
                 # The server closed the idle connection just as it was taken: sent again, once, on a fresh one.
                 if fresh or not exchange.safe_to_repeat:

@@ -283,3 +283,24 @@ async def test_an_answer_in_json_through_a_resolver_of_ones_own() -> None:
         assert answer.json() == [1]
         assert seen == [("pinned.example", server.port)]
         assert server.requests[0].header("Host") == f"pinned.example:{server.port}"
+
+
+async def test_a_transport_of_ones_own_takes_the_place_of_the_network() -> None:
+    class Canned:
+        closed = False
+
+        async def send(self, request: aiosock.Request) -> aiosock.Response:
+            if request.target == "/moved":
+                return aiosock.Response(302, headers={"Location": "/here"}, request=request)
+            return aiosock.Response(200, content=f"{request.method} {request.target}", request=request)
+
+        async def close(self) -> None:
+            self.closed = True
+
+    transport = Canned()
+    async with Client(transport=transport) as client:
+        answer = await client.get("http://nowhere.example/moved")
+        assert (answer.text, len(answer.history)) == ("GET /here", 1)
+        assert answer.connection is None
+        assert client.pool == aiosock.PoolStats()
+    assert transport.closed

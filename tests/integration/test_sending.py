@@ -390,3 +390,12 @@ async def test_a_client_closed_right_after_a_response_was_given_up_leaves_nothin
         async with checked_client() as client, client.stream("GET", server.url):
             pass
         assert client.pool.active == 0
+
+
+@pytest.mark.parametrize("content", [b"", "", [], iter([])], ids=["bytes", "str", "list", "iterator"])
+async def test_an_empty_body_is_a_body(content: object) -> None:
+    async with Server.answering(OK) as server, checked_client() as client:
+        assert (await client.post(server.url, content=content)).text == "ok"  # type: ignore[arg-type]  # all kinds
+        assert (await client.post(server.url, data={})).text == "ok"
+        assert [request.body for request in server.requests] == [b"", b""]
+        assert server.connections == 1

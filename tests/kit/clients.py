@@ -16,7 +16,7 @@ from aiosock.client.transport import NetworkTransport
 def transport_of(client: aiosock.Client) -> NetworkTransport:
     """Return a client's transport, bound to the running loop."""
     client._open()
-    assert client._transport is not None
+    assert isinstance(client._transport, NetworkTransport)
     return client._transport
 
 

@@ -1,0 +1,566 @@
+"""
+An exchange: one request and its answer on a connection.
+
+The answer is read while the body is still being sent: what the stream cannot send at once it sends by itself, and a
+body that has to be waited for is pumped by one child task. Whatever goes wrong, cancellation included, closes the
+connection in the same step, awaiting nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from time import perf_counter
+from typing import Final, Protocol, TypeAlias, cast
+
+from multidict import CIMultiDict
+
+from aiosock.config import Timeout
+from aiosock.connection.http1 import Connection
+from aiosock.errors import (
+    AiosockError,
+    IncompleteBody,
+    ReadError,
+    ReadTimeout,
+    ServerDisconnected,
+    StreamConsumed,
+    TotalTimeout,
+    TruncatedStream,
+    WriteError,
+    WriteTimeout,
+)
+from aiosock.message.body import Body, BytesBody
+from aiosock.message.request import Request
+from aiosock.message.response import Response, Timings
+from aiosock.network.tcp import is_disconnect
+from aiosock.protocol.http1 import NEED_DATA, BodyData, BodyEnded, InformationalReceived, RequestHead, ResponseStarted
+
+EXPECT_SECONDS: Final = 1.0
+"""How long a body waits for 100 (Continue) before it is sent all the same (RFC 9110, 10.1.1)."""
+
+MAX_DIRECT_BYTES: Final = 256 * 1024
+"""A body of bytes up to this size is handed to the stream whole, without a task."""
+
+CLOCK_SECONDS: Final = 0.005
+"""How far ahead of a deadline a loop's clock may be when it wakes us for it."""
+
+MAX_PIECE_BYTES: Final = 256 * 1024
+MAX_PIECES_PER_TURN: Final = 64
+MAX_DRAIN_BYTES: Final = 64 * 1024
+DRAIN_SECONDS: Final = 0.5
+
+# RFC 9110, 9.2.2; QUERY is idempotent by its own definition.
+IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+
+
+Fields: TypeAlias = Iterable[tuple[str, str]]
+Trailers: TypeAlias = Fields | Callable[[], Fields]
+
+
+class Owner(Protocol):
+    """Who takes a connection back, and looks after the tasks that outlive an exchange: the pool."""
+
+    def release(self, connection: Connection) -> None:
+        """Take back a connection whose exchange is over."""
+        ...
+
+    def adopt(self, task: asyncio.Task[None]) -> None:
+        """See a task to its end when the client is closed."""
+        ...
+
+
+class Exchange:
+    """
+    One request and its answer; the response's `BodySource`.
+
+    Args:
+        connection: The connection, which this exchange owns until it is over.
+        request: The request.
+        head: The request's head, checked and encoded.
+        owner: Who takes the connection back.
+        timeout: Bounds on the pauses in reading and writing.
+        deadline: When all of it must be over, in time of the loop; ``math.inf`` for never.
+        timings: Filled in as the exchange goes on.
+    """
+
+    __slots__ = (
+        "_complete",
+        "_continue_by",
+        "_deadline",
+        "_head",
+        "_loop",
+        "_nothing_written",
+        "_over",
+        "_owner",
+        "_protocol",
+        "_received",
+        "_send_failure",
+        "_sender",
+        "_sent_at",
+        "_stopped",
+        "_stream",
+        "_switched",
+        "_timeout",
+        "_timings",
+        "_untouched",
+        "connection",
+        "request",
+        "trailers",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        request: Request,
+        head: RequestHead,
+        owner: Owner,
+        timeout: Timeout,
+        deadline: float,
+        timings: Timings,
+    ) -> None:
+        self.connection = connection
+        self.request = request
+        self.trailers: CIMultiDict[str] | None = None
+        self._stream = connection.stream
+        self._protocol = connection.occupy()
+        self._head = head
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._timeout = timeout
+        self._deadline = deadline
+        self._timings = timings
+        self._sender: asyncio.Task[None] | None = None
+        self._sent_at = 0.0
+        self._send_failure: Exception | None = None
+        self._stopped = False
+        self._continue_by: float | None = None
+        self._received = 0
+        self._nothing_written = False
+        self._untouched = False
+        self._switched = False
+        self._complete = False
+        self._over = False
+
+    async def begin(self) -> Response:
+        """
+        Send the request, and return the response once its head is there; the body may still be on its way out.
+
+        Raises:
+            RequestError: It failed; the connection is closed.
+            UsageError: The body is not what its head declares; the connection is closed.
+            Exception: Whatever the user's body raised, or the user's ``on_informational``.
+        """
+        try:
+            self._limit_writes(self._deadline)
+            self._send()
+            return await self._receive_head()
+        except BaseException as error:
+            self._untouched = self._protocol.awaits_first_byte and _is_stale(error)
+            self.abort()
+            raise
+
+    @property
+    def safe_to_repeat(self) -> bool:
+        """
+        After `begin` failed: the same request may be sent again on a fresh connection.
+
+        The connection was a reused one that turned out to be closed before a byte of the answer came, and either
+        no byte of the request was written or the method is idempotent; and the body can be sent again.
+        """
+        request = self.request
+        body = request.body
+        return (
+            self._untouched
+            and self.connection.requests_served > 1
+            and (body is None or body.replayable)
+            and (
+                self._nothing_written or self._head.method in IDEMPOTENT_METHODS or "Idempotency-Key" in request.headers
+            )
+        )
+
+    # Sending
+
+    def _send(self) -> None:
+        head, body, protocol, stream = self._head, self.request.body, self._protocol, self._stream
+        data: bytes | memoryview = protocol.send_request(head)
+        pumped = False
+        if body is None:
+            data = bytes(data) + protocol.send_end() if head.has_body else data
+        elif head.expects_continue:
+            self._continue_by = self._loop.time() + EXPECT_SECONDS
+        elif isinstance(body, BytesBody) and len(body.data) <= MAX_DIRECT_BYTES:
+            content = protocol.send_data(body.data) if body.data else b""
+            data = b"".join((data, content, protocol.send_end(self._request_trailers())))
+        else:
+            pumped = True
+        stream.write(data)
+        self._nothing_written = stream.write_error is not None
+        if pumped:
+            self._start_sending()
+        elif self._continue_by is None:
+            self._count_as_sent()
+
+    def _request_trailers(self) -> list[tuple[str, str]]:
+        trailers = cast("Trailers", self.request.extensions.get("trailers", ()))
+        return list(trailers() if callable(trailers) else trailers)
+
+    def _start_sending(self) -> None:
+        self._continue_by = None
+        if self.request.body is None:
+            return
+        self._sender = self._loop.create_task(self._send_body(self.request.body))
+        self._owner.adopt(self._sender)
+
+    async def _send_body(self, body: Body) -> None:
+        """Pump the body; the child task of an exchange whose body has to be waited for."""
+        protocol, stream = self._protocol, self._stream
+        try:
+            count = 0
+            async with aclosing(body.pieces()) as pieces:  # type: ignore[type-var]  # they are async generators
+                async for piece in pieces:
+                    view = memoryview(piece)
+                    for start in range(0, len(view), MAX_PIECE_BYTES):
+                        stream.write(protocol.send_data(view[start : start + MAX_PIECE_BYTES]))
+                        await stream.drain()
+                    count += 1
+                    if count % MAX_PIECES_PER_TURN == 0:
+                        await asyncio.sleep(0)
+            stream.write(protocol.send_end(self._request_trailers()))
+            await stream.drain()
+            self._count_as_sent()
+        except Exception as error:
+            # When writing failed, the reading side first sees whether the server has answered. Else it is the user's
+            # body that failed, or broke its promise: whoever waits for the answer is told.
+            if stream.write_error is None:
+                self._send_failure = error
+                stream.interrupt(error)
+
+    def _count_as_sent(self) -> None:
+        self._sent_at = self._loop.time()
+        self._timings.sent_at = perf_counter()
+
+    def _limit_writes(self, deadline: float) -> None:
+        seconds = self._timeout.write
+        self._stream.limit_writes(math.inf if seconds is None else seconds, deadline)
+
+    @property
+    def _is_sending(self) -> bool:
+        return (self._sender is not None and not self._sender.done()) or self._stream.unsent
+
+    def _stop_sending(self) -> None:
+        """The answer is here, and the server does not want the rest."""
+        self._stopped = True
+        if self._sender is not None:
+            self._sender.cancel()
+        self._continue_by = None
+        self._stream.limit_writes(math.inf, math.inf)
+
+    # Receiving
+
+    async def _receive_head(self) -> Response:
+        protocol = self._protocol
+        informational: list[Response] = []
+        while True:
+            event = protocol.next_event()
+            if event is NEED_DATA:
+                await self._receive_more()
+            elif isinstance(event, ResponseStarted):
+                break
+            elif isinstance(event, InformationalReceived):
+                self._on_informational(event, informational)
+        self._timings.head_at = perf_counter()
+        response = Response(
+            event.status_code,
+            headers=event.headers,
+            reason=event.reason,
+            http_version=event.http_version,
+            request=self.request,
+            source=self,
+            transfer_codings=event.transfer_codings,
+            timings=self._timings,
+            connection=self.connection.info(),
+        )
+        if informational:
+            response.informational = tuple(informational)
+        if protocol.switched:
+            self._switched = True
+            self._stop_sending()
+            self.lift_deadline()
+            response.stream = UpgradedStream(self, protocol.take_rest())
+        elif (not protocol.sending_done or self._stream.unsent) and (
+            # A body that still waits for its 100 is not wanted either: the server has made up its mind.
+            event.status_code >= 300 or protocol.response_closes or self._continue_by is not None
+        ):
+            self._stop_sending()
+        return response
+
+    def _on_informational(self, event: InformationalReceived, seen: list[Response]) -> None:
+        response = Response(event.status_code, headers=event.headers, reason=event.reason, request=self.request)
+        seen.append(response)
+        if event.status_code == 100 and self._continue_by is not None:
+            self._start_sending()
+        listener = self.request.extensions.get("on_informational")
+        if listener is not None:
+            listener(response)
+
+    async def receive(self) -> bytes:
+        """
+        Return the next piece of the body as it came, ``b""`` at its end; the connection is then released.
+
+        Raises:
+            RequestError: It could not be read; the connection is closed.
+            StreamConsumed: It was given up before.
+        """
+        if self._complete or self._switched:
+            return b""
+        if self._over:
+            raise StreamConsumed("the response was closed before its body was read")
+        protocol = self._protocol
+        try:
+            while True:
+                event = protocol.next_event()
+                if event is NEED_DATA:
+                    await self._receive_more()
+                elif isinstance(event, BodyData):
+                    self._received += len(event.data)
+                    # The last piece of a body whose length is known ends it: the connection is free before the
+                    # piece is looked at.
+                    if protocol.body_left == 0:
+                        self._end_body(protocol.next_event())
+                        await self._finish()
+                    return event.data
+                else:
+                    self._end_body(event)
+                    await self._finish()
+                    return b""
+        except BaseException:
+            self.abort()
+            raise
+
+    def _end_body(self, event: object) -> None:
+        if isinstance(event, BodyEnded):
+            self.trailers = event.trailers
+            self._complete = True
+
+    async def _finish(self) -> None:
+        """The answer is whole. A request body that is still on its way out goes on to its end."""
+        sender = self._sender
+        if sender is not None and not sender.done() and not self._stopped:
+            # Waited for and not awaited: that the server has enough of it is no error any more.
+            left = None if self._deadline == math.inf else max(self._deadline - self._loop.time(), 0.0)
+            await asyncio.wait([sender], timeout=left)
+            if not sender.done():
+                raise self._total_timeout()
+        if self._send_failure is not None:
+            raise self._send_failure
+        self._timings.ended_at = perf_counter()
+        self._release()
+
+    async def _receive_more(self) -> None:
+        """Feed the protocol with what comes next, within the deadlines."""
+        loop, stream = self._loop, self._stream
+        seconds = self._timeout.read
+        idle_since = loop.time()
+        while True:
+            sending = self._is_sending
+            idle_by = math.inf if seconds is None else idle_since + seconds
+            deadline = min(idle_by, self._deadline)
+            if self._continue_by is not None:
+                deadline = min(deadline, self._continue_by)
+            try:
+                data = await stream.read(deadline)
+            except Exception as error:
+                if self._send_failure is not None:
+                    raise self._send_failure from None
+                if isinstance(error, ReadTimeout):
+                    idle_since = self._after_read_timeout(error, deadline, idle_since, sending)
+                    continue
+                data = self._after_read_failure(error)
+            if not data:
+                self._raise_write_error()
+            self._protocol.receive_data(data)
+            return
+
+    def _after_read_timeout(self, error: ReadTimeout, deadline: float, idle_since: float, was_sending: bool) -> float:
+        """Return since when there was no progress, if the pause is not over; raise if it is."""
+        if deadline == self._continue_by:
+            self._start_sending()
+            return idle_since
+        if deadline == self._deadline:
+            raise self._total_timeout() from error
+        # Sending is progress too: the pause is counted from its end.
+        if self._sent_at > idle_since and not self._is_sending:
+            return self._sent_at
+        if was_sending or self._is_sending:
+            return self._loop.time()
+        raise ReadTimeout(f"nothing came from {self._peer} for {self._timeout.read} s") from error
+
+    def _after_read_failure(self, error: Exception) -> bytes:
+        """Raise what tells most about a read that failed; end of file where the protocol can tell more itself."""
+        if isinstance(error, WriteTimeout):
+            if self._deadline - self._loop.time() < CLOCK_SECONDS:
+                raise self._total_timeout() from error
+            raise WriteTimeout(f"nothing could be sent to {self._peer} for {self._timeout.write} s") from error
+        if isinstance(error, TruncatedStream):
+            if self._protocol.response_started:
+                raise IncompleteBody(f"the answer was cut after {self._received} bytes of its body: {error}") from error
+            return b""
+        self._raise_write_error()
+        raise error
+
+    def _raise_write_error(self) -> None:
+        """The connection ended without an answer: where sending failed first, that is the failure to report."""
+        failure = self._stream.write_error
+        if failure is not None and not self._protocol.response_started:
+            raise type(failure)(*failure.args) from failure
+
+    @property
+    def _peer(self) -> str:
+        return self._stream.info.remote_address
+
+    def _total_timeout(self) -> TotalTimeout:
+        stage = "reading the body" if self._protocol.response_started else "waiting for the answer"
+        return TotalTimeout(f"the request took longer than {self._timeout.total} s in all; it was {stage}")
+
+    def lift_deadline(self) -> None:
+        """A streamed response has its head: from here on only pauses are bounded."""
+        self._deadline = math.inf
+        if not self._over:
+            self._limit_writes(math.inf)
+
+    # The end
+
+    def close(self) -> None:
+        """Give up what is left of the body; a small rest is drained so that the connection lives."""
+        if self._over:
+            return
+        if self._switched or self._is_sending or not self._protocol.sending_done:
+            self.abort()
+            return
+        try:
+            left = self._drain_ready()
+        except AiosockError:
+            self.abort()
+            return
+        if self._over:
+            return
+        if left <= 0 or (self._protocol.body_left or 0) > left or self._protocol.response_closes:
+            self.abort()
+            return
+        drain = self._loop.create_task(self._drain(left))
+        # Not in the task itself: one that is cancelled before its first step would never get there.
+        drain.add_done_callback(lambda _: self.abort())
+        self._owner.adopt(drain)
+
+    def _drain_ready(self) -> int:
+        """Throw away what is there already; return how much more may be drained."""
+        allowed = MAX_DRAIN_BYTES
+        protocol = self._protocol
+        while allowed > 0:
+            event = protocol.next_event()
+            if isinstance(event, BodyData):
+                allowed -= len(event.data)
+            elif isinstance(event, BodyEnded):
+                self._end_body(event)
+                self._release()
+                break
+            else:
+                data = self._stream.read_ready()
+                if data is None:
+                    break
+                protocol.receive_data(data)
+        return allowed
+
+    async def _drain(self, allowed: int) -> None:
+        protocol = self._protocol
+        deadline = self._loop.time() + DRAIN_SECONDS
+        try:
+            while allowed > 0:
+                event = protocol.next_event()
+                if isinstance(event, BodyData):
+                    allowed -= len(event.data)
+                elif isinstance(event, BodyEnded):
+                    self._release()
+                    return
+                else:
+                    protocol.receive_data(await self._stream.read(deadline))
+        except AiosockError:
+            return  # It did not drain, and nobody waits for the rest.
+
+    def abort(self) -> None:
+        """Close the connection at once; awaits nothing."""
+        if not self._over:
+            if self._sender is not None:
+                self._sender.cancel()
+            self.connection.abort()
+            self._release()
+
+    def _release(self) -> None:
+        self._over = True
+        if self._stopped:
+            self.connection.abort()
+        self.connection.vacate()
+        self._owner.release(self.connection)
+
+    def __del__(self) -> None:
+        if not self._over:
+            warnings.warn(
+                f"a response from {self._peer} was neither read nor closed; its connection is closed now",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
+            )
+            self.abort()
+
+
+def _is_stale(error: BaseException) -> bool:
+    """The connection ended by end of file or reset, as one does that its server closed while it was idle."""
+    if isinstance(error, ServerDisconnected):
+        return True
+    if isinstance(error, (ReadError, WriteError)):
+        cause: BaseException | None = error
+        while cause is not None:
+            if is_disconnect(cause):
+                return True
+            cause = cause.__cause__
+    return False
+
+
+class UpgradedStream:
+    """The connection after 101 (Switching Protocols) or CONNECT; see `aiosock.message.response.ByteStream`."""
+
+    def __init__(self, exchange: Exchange, rest: bytes) -> None:
+        self._exchange = exchange
+        self._rest = rest
+
+    async def read(self) -> bytes:
+        """
+        Return the next bytes, as many as there are; ``b""`` is the end. It waits as long as it takes.
+
+        Raises:
+            ReadError: The connection broke.
+        """
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            return rest
+        return await self._exchange._stream.read(math.inf)
+
+    async def write(self, data: bytes) -> None:
+        """
+        Send bytes; returns when they are handed to the system.
+
+        Raises:
+            WriteError: The connection broke.
+            WriteTimeout: Nothing could be sent for ``Timeout.write`` seconds.
+        """
+        stream = self._exchange._stream
+        stream.write(data)
+        await stream.drain()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._exchange._stream.close()
+        self._exchange.abort()
