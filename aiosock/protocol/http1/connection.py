@@ -51,7 +51,7 @@ class Connection:
         Raises:
             LocalProtocolError: The exchange before is not over, or the connection cannot carry another one.
         """
-        if self._head is not None and not self.reusable:
+        if not self.reusable:
             raise LocalProtocolError("this connection cannot carry another request")
         self._head = head
         self._left = head.content_length
@@ -90,10 +90,10 @@ class Connection:
                 the connection is then over.
             InvalidHeader: A trailer field that may not be sent.
         """
+        trailers = list(trailers)
         if self._send_state == "done" and not trailers:
             return b""
         head = self._sending("the end of a body")
-        trailers = list(trailers)
         self._send_state = "failed"
         if head.chunked:
             end = b"0\r\n" + encode_trailers(trailers)

@@ -57,7 +57,6 @@ _STATUS_LINES: Final[dict[str, tuple[str, int, str]]] = {
 }
 _match_status_line = re.compile(r"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: (.*))?").fullmatch
 
-_match_content_length = re.compile(r"[0-9]+").fullmatch
 _HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 
 
@@ -87,26 +86,29 @@ def parse_status_line(line: str) -> tuple[str, int, str]:
     return version, int(match[3]), match[4] or ""
 
 
-def head_lines(head: bytes, *, strict_line_ends: bool = False) -> list[str]:
+def section_lines(section: bytes, *, trailers: bool = False) -> list[str]:
     """
-    Return the lines of a head or trailer section, unfolded and without their line ends.
+    Return the lines of a head or a trailer section, unfolded and without their line ends.
 
     Args:
-        head: The bytes up to the empty line, which is not part of it.
-        strict_line_ends: Refuse LF without CR. A recipient may take a bare LF as the end of a line in a head
-            (RFC 9112, 2.2), but in chunk framing that is a way to smuggle.
+        section: The bytes up to the empty line, and with it.
+        trailers: All lines are field lines, and LF without CR is refused. A recipient may take a bare LF as the
+            end of a line in a head (RFC 9112, 2.2), but in chunk framing that is a way to smuggle.
 
     Raises:
         RemoteProtocolError: CR without LF, NUL or another control character.
     """
-    text = head.replace(b"\r\n", b"\n")
-    if strict_line_ends and len(head) - len(text) != text.count(b"\n"):
+    text = section.replace(b"\r\n", b"\n")
+    if trailers and len(section) - len(text) != text.count(b"\n"):
         raise RemoteProtocolError("a line of the trailers ends with LF without CR")
     stray = text.translate(None, FIELD_BYTES).replace(b"\n", b"")
     if stray:
-        raise RemoteProtocolError(f"the head holds a forbidden control character: {shown(stray, 4)}")
+        raise RemoteProtocolError(f"a field section holds a forbidden control character: {shown(stray, 4)}")
+    text = text[:-2]
     if b"\n " in text or b"\n\t" in text:
-        text = re.sub(rb"\n[ \t]+", b" ", text)
+        # White space under the status line continues nothing (RFC 9112, 2.2); the field's name is then refused.
+        fields = 0 if trailers else text.index(b"\n") + 1
+        text = text[:fields] + re.sub(rb"\n[ \t]+", b" ", text[fields:])
     return text.decode("latin-1").split("\n")
 
 
@@ -149,15 +151,18 @@ def parse_content_length(values: Iterable[str]) -> int:
     for value in values:
         for part in value.split(","):
             digits = part.strip(" \t")
-            if _match_content_length(digits) is None or len(digits.lstrip("0")) > 19:
+            if not (digits.isascii() and digits.isdigit()):
                 raise RemoteProtocolError(f"Content-Length is not a number of bytes: {shown(value)}")
+            # Measured before it is converted: Python refuses to convert thousands of digits, zeros in front included.
+            digits = digits.lstrip("0") or "0"
+            if len(digits) > 19 or int(digits) > MAX_CONTENT_LENGTH:
+                raise RemoteProtocolError(
+                    f"Content-Length {shown(value)} is over the limit of {MAX_CONTENT_LENGTH} bytes"
+                )
             lengths.add(int(digits))
     if len(lengths) != 1:
         raise RemoteProtocolError(f"Content-Length is given with different values: {sorted(lengths)[:4]}")
-    length = lengths.pop()
-    if length > MAX_CONTENT_LENGTH:
-        raise RemoteProtocolError(f"Content-Length {length} is over the limit of {MAX_CONTENT_LENGTH} bytes")
-    return length
+    return lengths.pop()
 
 
 def parse_chunk_size(line: bytes) -> int:
@@ -185,6 +190,7 @@ def parse_keep_alive_seconds(value: str) -> int | None:
     """Return N of ``Keep-Alive: timeout=N`` (RFC 2068, 19.7.1), None where it is not there or not a number."""
     for part in value.split(","):
         name, _, seconds = part.strip(" \t").partition("=")
-        if name.rstrip(" \t").lower() == "timeout" and (digits := seconds.strip(' \t"')).isdecimal():
-            return int(digits[:9]) if digits.isascii() else None
+        digits = seconds.strip(' \t"')
+        if name.rstrip(" \t").lower() == "timeout" and digits.isascii() and digits.isdigit():
+            return int(digits[:9])
     return None

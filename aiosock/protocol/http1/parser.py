@@ -62,6 +62,7 @@ class Parser:
         "framing_ends_connection",
         "response",
         "state",
+        "untouched",
     )
 
     def __init__(
@@ -78,6 +79,7 @@ class Parser:
         # Bytes as they came while nothing has to be kept; a bytearray once a rest waits for more.
         self._buffer: bytes | bytearray = b""
         self._position = 0
+        # Counted from the position, so that it holds when the buffer moves.
         self._scanned = 0
         self._eof = False
         self._method = ""
@@ -90,26 +92,26 @@ class Parser:
         self.response: ResponseStarted | None = None
         self.framing_ends_connection = False
         """The framing of the answer forbids a second one after it, whatever Connection says."""
+        self.untouched = False
+        """An answer is due, or was when the connection ended, and not a byte of it has come."""
 
     def expect_response(self, method: str, *, upgrade_offered: bool = False) -> None:
         """Begin with the answer to a request of this method, whose body rules depend on it."""
         self._method = method
         self._upgrade_offered = upgrade_offered
         self._informational = 0
+        self._left = 0
         self._received = 0
+        self._chunk_open = False
         self.response = None
         self.framing_ends_connection = False
+        self.untouched = True
         self.state = "head"
 
     @property
     def buffered(self) -> int:
         """Bytes received and not yet part of an event."""
         return len(self._buffer) - self._position
-
-    @property
-    def untouched(self) -> bool:
-        """An answer is due, and not a byte of it has come."""
-        return self.state == "head" and not self._informational and not self.buffered
 
     @property
     def body_left(self) -> int | None:
@@ -122,10 +124,15 @@ class Parser:
         return self._eof
 
     def receive_data(self, data: bytes) -> None:
-        """Feed what the socket gave; ``b""`` is the end of file."""
+        """Feed what the socket gave; ``b""`` is the end of file. After a failure it is thrown away."""
         if not data:
             self._eof = True
-        elif self._position >= len(self._buffer):
+            return
+        self.untouched = False
+        if self.state == "failed":
+            # Nobody will read it; and the error's traceback may hold views of the buffer, which can't grow then.
+            return
+        if self._position >= len(self._buffer):
             self._buffer = data
             self._position = 0
         else:
@@ -176,30 +183,11 @@ class Parser:
         return bytes(memoryview(buffer)[start:end])
 
     def _read_head(self) -> Event | NeedData:
-        if not self._skip_empty_lines():
+        if not self._buffer.startswith(b"HTTP/", self._position) and not self._reach_status_line():
             return self._need_head()
-        buffer, start = self._buffer, self._position
-        if not buffer.startswith(b"HTTP/"[: len(buffer) - start], start):
-            self._refuse_foreign(bytes(buffer[start : start + 40]))
-        # A line may end with a bare LF, so the empty line is the first LF that follows an LF, or LF CR.
-        scan = max(start, self._scanned)
-        found = buffer.find(b"\n\r\n", scan)
-        after = found + 3
-        bare = buffer.find(b"\n\n", scan, after if found >= 0 else len(buffer))
-        if bare >= 0:
-            found, after = bare, bare + 2
-        if found < 0:
-            self._scanned = max(start, len(buffer) - 2)
+        lines = self._read_section("the head of the answer")
+        if lines is None:
             return self._need_head()
-        size = after - start
-        if size > self._max_head_bytes:
-            self._refuse_size(size)
-        head = self._take(found - start)
-        self._position = after
-        self._scanned = 0
-        lines = grammar.head_lines(head[:-1] if head.endswith(b"\r") else head)
-        if size > self._max_line_bytes and (longest := max(map(len, lines))) > self._max_line_bytes:
-            raise HeadTooLarge(f"a line of the head has {longest} bytes; the limit is {self._max_line_bytes}")
         version, status_code, reason = grammar.parse_status_line(lines[0])
         del lines[0]
         headers = grammar.parse_fields(lines, self._max_fields)
@@ -210,41 +198,61 @@ class Parser:
             return InformationalReceived(status_code, reason, headers)
         return self._begin_body(version, status_code, reason, headers)
 
-    def _skip_empty_lines(self) -> bool:
-        """Step over empty lines ahead of the status line (RFC 9112, 2.2); False if nothing but those is there."""
-        buffer = self._buffer
-        start = position = self._position
-        size = len(buffer)
-        while position < size and buffer[position] in b"\r\n":
-            position += 1
-        if position - start > 2 * MAX_EMPTY_LINES:
-            raise RemoteProtocolError(f"more than {MAX_EMPTY_LINES} empty lines ahead of the answer")
-        if position == size:
-            # Not consumed before the status line is there: the bound then counts all of them.
-            return False
-        self._position = position
-        return True
+    def _reach_status_line(self) -> bool:
+        """
+        Step over empty lines (RFC 9112, 2.2); False while what is there may still become a status line.
 
-    def _refuse_foreign(self, start: bytes) -> None:
+        Nothing is consumed before the status line is there: the bound then counts all empty lines.
+        """
+        buffer, position, empty_lines = self._buffer, self._position, 0
+        while buffer.startswith((b"\r\n", b"\n"), position):
+            position += 2 if buffer[position] == 0x0D else 1
+            empty_lines += 1
+        if empty_lines > MAX_EMPTY_LINES:
+            raise RemoteProtocolError(f"more than {MAX_EMPTY_LINES} empty lines ahead of the answer")
+        start = bytes(buffer[position : position + 40])
+        if start.startswith(b"HTTP/"):
+            self._position = position
+            return True
+        if b"HTTP/".startswith(start) or start == b"\r":
+            return False
         shown = grammar.shown(start)
-        if start[:1] in (b"\x15", b"\x16"):
+        if start[0] in (0x15, 0x16):
             raise RemoteProtocolError(f"the server speaks TLS on a connection that is plain HTTP: {shown}")
         raise RemoteProtocolError(
             f"the answer does not begin with an HTTP/1 status line but with {shown} (HTTP/0.9, or no HTTP at all)"
         )
 
-    def _refuse_size(self, size: int) -> None:
-        raise HeadTooLarge(f"the head of the answer has {size} bytes or more; the limit is {self._max_head_bytes}")
-
     def _need_head(self) -> NeedData:
-        size = self.buffered
-        if size > self._max_head_bytes:
-            self._refuse_size(size)
         if self._eof:
+            size = self.buffered
             if size == 0:
                 raise ServerDisconnected("the server closed the connection without an answer")
             raise ServerDisconnected(f"the server closed the connection after {size} bytes of the answer's head")
         return NEED_DATA
+
+    def _read_section(self, name: str, *, trailers: bool = False) -> list[str] | None:
+        """Take the lines up to an empty one, which is taken too; None while it is not there."""
+        buffer, start = self._buffer, self._position
+        # A line may end with a bare LF, so the empty line is the first LF that follows an LF, or LF CR.
+        scan = start + self._scanned
+        found = buffer.find(b"\n\r\n", scan)
+        end = found + 3 if found >= 0 else len(buffer)
+        bare = buffer.find(b"\n\n", scan, end)
+        if bare >= 0:
+            found, end = bare, bare + 2
+        size = end - start
+        if size > self._max_head_bytes:
+            raise HeadTooLarge(f"{name} has {size} bytes or more; the limit is {self._max_head_bytes}")
+        if found < 0:
+            # The last two bytes may be the beginning of what was looked for.
+            self._scanned = max(size - 2, 0)
+            return None
+        self._scanned = 0
+        lines = grammar.section_lines(self._take(size), trailers=trailers)
+        if size > self._max_line_bytes and (longest := max(map(len, lines))) > self._max_line_bytes:
+            raise HeadTooLarge(f"a line of {name} has {longest} bytes; the limit is {self._max_line_bytes}")
+        return lines
 
     def _begin_body(self, version: str, status_code: int, reason: str, headers: CIMultiDict[str]) -> ResponseStarted:
         """Decide how the body's end is found, by the rules of RFC 9112, 6.3, in their order."""
@@ -258,7 +266,6 @@ class Parser:
             self.state = "switched"
             length = None
         elif method == "HEAD" or status_code in (204, 304):
-            self._left = 0
             self.state = "sized"
         elif "Transfer-Encoding" in headers and (all_codings := self._transfer_codings(headers)):
             # With a Content-Length beside it, or from an HTTP/1.0 peer, the answer is read as chunked, but
@@ -267,8 +274,6 @@ class Parser:
             length = None
             if all_codings[-1] == "chunked":
                 codings = all_codings[:-1]
-                self._left = 0
-                self._chunk_open = False
                 self.state = "chunked"
             else:
                 codings = all_codings
@@ -276,6 +281,8 @@ class Parser:
                 self.state = "until close"
         elif "Content-Length" in headers:
             length = self._left = grammar.parse_content_length(headers.getall("Content-Length"))
+            # An empty or `identity` Transfer-Encoding frames nothing here, but others may see it otherwise.
+            self.framing_ends_connection = "Transfer-Encoding" in headers
             self.state = "sized"
         else:
             length = None
@@ -285,9 +292,8 @@ class Parser:
         return self.response
 
     def _transfer_codings(self, headers: CIMultiDict[str]) -> tuple[str, ...]:
-        names = [
-            member.partition(";")[0].rstrip() for member in grammar.split_list(headers.getall("Transfer-Encoding"))
-        ]
+        # None of these codings has parameters; with one it is another coding (RFC 9112, 7.1).
+        names = grammar.split_list(headers.getall("Transfer-Encoding"))
         codings = tuple(name for name in names if name != "identity")
         for coding in codings[:-1] if codings[-1:] == ("chunked",) else codings:
             if coding not in DECODABLE_TRANSFER_CODINGS:
@@ -315,7 +321,6 @@ class Parser:
     def _read_until_close(self) -> Event | NeedData:
         available = self.buffered
         if available:
-            self._received += available
             return BodyData(self._take(available))
         if self._eof:
             return self._end_body(None)
@@ -358,7 +363,6 @@ class Parser:
                 position = end + 1
                 if self._left == 0:
                     self.state = "trailers"
-                    self._scanned = 0
                     break
                 self._chunk_open = True
         except RemoteProtocolError:
@@ -381,8 +385,10 @@ class Parser:
 
     def _need_chunk(self) -> NeedData:
         if self._eof:
+            part = "trailers" if self.state == "trailers" else "last chunk"
             raise IncompleteBody(
-                f"the answer was cut: its chunked body ended without the last chunk, after {self._received} bytes"
+                f"the answer was cut: its chunked body ended within or ahead of its {part}, "
+                f"after {self._received} bytes of data"
             )
         return NEED_DATA
 
@@ -391,18 +397,12 @@ class Parser:
         if buffer.startswith(b"\r\n", start):
             self._position = start + 2
             return self._end_body(None)
-        end = buffer.find(b"\r\n\r\n", max(start, self._scanned))
-        size = (end + 4 if end >= 0 else len(buffer)) - start
-        if size > self._max_head_bytes:
-            raise HeadTooLarge(f"the trailers have {size} bytes or more; the limit is {self._max_head_bytes}")
-        if end < 0:
-            self._scanned = max(start, len(buffer) - 3)
+        if buffer.startswith(b"\n", start):
+            raise RemoteProtocolError("a chunked body ends with LF without CR")
+        lines = self._read_section("the trailer section", trailers=True)
+        if lines is None:
             return self._need_chunk()
-        section = self._take(end - start)
-        self._position = end + 4
-        self._scanned = 0
-        trailers = grammar.parse_fields(grammar.head_lines(section, strict_line_ends=True), self._max_fields)
-        return self._end_body(trailers)
+        return self._end_body(grammar.parse_fields(lines, self._max_fields))
 
     def _end_body(self, trailers: CIMultiDict[str] | None) -> BodyEnded:
         self.state = "done"

@@ -15,6 +15,7 @@ from aiosock.errors import InvalidHeader, LocalProtocolError
 from aiosock.protocol.http1 import grammar
 
 _match_target = re.compile(r"[!-~]+").fullmatch
+_match_absolute = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://.+").fullmatch
 _match_authority = re.compile(r"(?:[^/?#@\[\]:]+|\[[^/?#@\[\]]+\]):[0-9]{1,5}").fullmatch
 _match_digits = re.compile(r"[0-9]{1,19}").fullmatch
 
@@ -114,7 +115,7 @@ def _check_target(method: str, target: str) -> None:
     if method == "CONNECT":
         if _match_authority(target) is None:
             raise LocalProtocolError("the target of CONNECT must be host:port")
-    elif target[0] != "/" and "://" not in target and not (target == "*" and method == "OPTIONS"):
+    elif target[0] != "/" and _match_absolute(target) is None and not (target == "*" and method == "OPTIONS"):
         raise LocalProtocolError("the target must begin with '/', be an absolute URL, or be '*' for OPTIONS")
 
 
@@ -123,18 +124,16 @@ def _encode(lines: list[str]) -> bytes:
     try:
         head = "\r\n".join(lines).encode("latin-1")
     except UnicodeEncodeError:
-        for line in lines:
-            if not all(ord(character) < 0x100 for character in line):
-                raise InvalidHeader(
-                    f"the value of {line.partition(':')[0][:40]} has a character outside of latin-1"
-                ) from None
-        raise
+        name = next(_name(line) for line in lines if max(line) > "\xff")
+        raise InvalidHeader(f"the value of {name} has a character outside of latin-1") from None
     if head.translate(None, grammar.FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
-        for line in lines:
-            if line.encode("latin-1").translate(None, grammar.FIELD_BYTES):
-                name = line.partition(":")[0][:40]
-                raise InvalidHeader(f"the value of {name} holds a control character (CR, LF, NUL or another)")
+        name = next(_name(line) for line in lines if line.encode("latin-1").translate(None, grammar.FIELD_BYTES))
+        raise InvalidHeader(f"the value of {name} holds a control character (CR, LF, NUL or another)")
     return head + b"\r\n\r\n"
+
+
+def _name(line: str) -> str:
+    return line.partition(":")[0][:40]
 
 
 def encode_trailers(fields: Iterable[tuple[str, str]]) -> bytes:
