@@ -42,7 +42,7 @@ class Resolver(Protocol):
 
 
 def look_up(host: str) -> list[str]:
-    """Ask the system for the addresses of a host, blocking; `OSError` and `UnicodeError` are its errors."""
+    """Ask the system for the addresses of a host, blocking; `OSError` and `ValueError` are its errors."""
     addresses: dict[str, None] = {}
     for *_, name in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
         address = str(name[0])
@@ -78,20 +78,23 @@ class SystemResolver:
                 return addresses
             del self._known[host]
         pending = self._pending.get(host)
-        if pending is None:
+        # One of another loop is left over: that loop was closed before the answer came.
+        if pending is None or pending.get_loop() is not loop:
             pending = self._pending[host] = daemon_threads.run(lambda: look_up(host))
             pending.add_done_callback(lambda future: self._settle(host, future, loop.time()))
+        # Waited for and not awaited: who stops waiting does not stop the look-up for the others.
+        await asyncio.wait([pending])
         try:
-            # Shielded: who stops waiting does not stop the look-up for the others.
-            addresses = await asyncio.shield(pending)
-        except (OSError, UnicodeError) as error:
+            addresses = pending.result()
+        except (OSError, ValueError) as error:
             raise DNSError(f"the name {host} could not be resolved: {describe(error)}") from error
         if not addresses:
             raise DNSError(f"the name {host} has no address")
         return addresses
 
     def _settle(self, host: str, future: asyncio.Future[list[str]], now: float) -> None:
-        self._pending.pop(host, None)
+        if self._pending.get(host) is future:
+            del self._pending[host]
         if future.cancelled() or future.exception() is not None:
             return
         if self._cache_seconds > 0 and (addresses := future.result()):

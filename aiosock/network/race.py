@@ -48,6 +48,7 @@ async def race(
     waiting = iter(addresses)
     running: set[asyncio.Task[Stream]] = set()
     failures: list[ConnectError] = []
+    winner: Stream | None = None
 
     async def attempt(address: str) -> Stream:
         return await connect(address)
@@ -59,30 +60,35 @@ async def race(
                 running.add(asyncio.create_task(attempt(following)))
                 following = next(waiting, None)
             timeout = stagger_seconds if following is not None else None
-            done, running = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            winner: Stream | None = None
+            done, _ = await asyncio.wait(running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
+                running.remove(task)
                 try:
-                    stream = task.result()
+                    winner = task.result()
                 except ConnectError as error:
                     failures.append(error)
-                    continue
-                if winner is None:
-                    winner = stream
                 else:
-                    stream.abort()
-            if winner is not None:
-                return winner
+                    return winner
         raise ConnectError("; ".join(str(error) for error in failures)) from failures[0]
     finally:
-        if running:
+        try:
             await _call_off(running)
+        except BaseException:
+            if winner is not None:
+                winner.abort()
+            raise
 
 
 async def _call_off(tasks: set[asyncio.Task[Stream]]) -> None:
     for task in tasks:
+        # By callback, since the wait below may be cancelled, too, before the task has come to its end.
+        task.add_done_callback(_discard)
         task.cancel()
-    await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled() and task.exception() is None:
-            task.result().abort()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def _discard(task: asyncio.Task[Stream]) -> None:
+    """Close what an attempt opened all the same."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()

@@ -577,7 +577,8 @@ class PortableStream(_SocketStream):
         except OSError as error:
             self._write_error = self._send_error(error)
         except BaseException:
-            self._write_error = WriteError(f"sending to {self.info.remote_address} was cancelled")
+            if self._write_error is None:  # Not by `abort`, that is.
+                self._write_error = WriteError(f"sending to {self.info.remote_address} was cancelled")
             raise
         finally:
             pending.clear()

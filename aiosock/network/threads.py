@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
@@ -38,7 +39,8 @@ class DaemonThreads:
         self._lock = threading.Lock()
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._threads = 0
-        self._idle = 0
+        # Calls that wait or run. Counting idle threads would not do: one that was just woken still looks idle.
+        self._unfinished = 0
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
         """
@@ -46,54 +48,57 @@ class DaemonThreads:
 
         Cancelling the future abandons the call; the thread finishes it unheard.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-        def settle(result: T | None, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
-
-        def call() -> None:
-            result: T | None = None
-            failure: BaseException | None = None
-            try:
-                result = function()
-            except BaseException as error:  # Whatever it is, it belongs to the caller and not to this thread.
-                failure = error
-            try:
-                loop.call_soon_threadsafe(settle, result, failure)
-            except RuntimeError:
-                return  # The loop is closed: nobody waits any more.
-
-        self._calls.put(call)
         with self._lock:
-            if self._idle < self._calls.qsize() and self._threads < self._most:
-                self._threads += 1
+            if self._threads < min(self._unfinished + 1, self._most):
                 threading.Thread(target=self._work, name="aiosock-blocking", daemon=True).start()
+                self._threads += 1
+            self._unfinished += 1
+            self._calls.put(partial(_call, function, future))
         return future
 
     def _work(self) -> None:
         calls, lock = self._calls, self._lock
         while True:
-            with lock:
-                self._idle += 1
             try:
                 call = calls.get(timeout=self._idle_seconds)
             except Empty:
                 with lock:
-                    self._idle -= 1
                     if calls.empty():
                         self._threads -= 1
                         return
                 continue
-            with lock:
-                self._idle -= 1
             call()
             del call
+            with lock:
+                self._unfinished -= 1
+
+
+def _call(function: Callable[[], T], future: asyncio.Future[T]) -> None:
+    """Call a function on this thread, and settle the future on its loop's."""
+    result: T | None = None
+    failure: BaseException | None = None
+    try:
+        result = function()
+    except BaseException as error:  # Whatever it is, it belongs to the caller and not to this thread.
+        failure = error
+    try:
+        future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
+    except RuntimeError:
+        pass  # The loop is closed: nobody waits any more.
+    finally:
+        # An exception knows this frame, which must know neither it nor whoever knows it.
+        del failure, future
+
+
+def _settle(future: asyncio.Future[T], result: T | None, failure: BaseException | None) -> None:
+    if future.done():
+        return
+    if failure is not None:
+        future.set_exception(failure)
+    else:
+        future.set_result(result)  # type: ignore[arg-type]  # without a failure there is a result
 
 
 daemon_threads: Final = DaemonThreads()

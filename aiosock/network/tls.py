@@ -75,16 +75,26 @@ class TLSSettings:
         Raises:
             UsageError: A certificate file that cannot be used.
         """
-        if self._context is None:
-            if self._building is None:
-                self._building = daemon_threads.run(self._build)
-            try:
-                # Shielded: other connections wait for the same context.
-                self._context = await asyncio.shield(self._building)
-            except Exception:
-                self._building = None
-                raise
-        return self._context
+        if self._context is not None:
+            return self._context
+        building = self._building
+        # One of another loop is left over: that loop was closed before the context was there.
+        if building is None or building.get_loop() is not asyncio.get_running_loop():
+            building = self._building = daemon_threads.run(self._build)
+            building.add_done_callback(self._settle)
+        # Waited for and not awaited: other connections wait for the same context.
+        await asyncio.wait([building])
+        try:
+            return building.result()
+        except UsageError as error:
+            # A fresh object for everyone who is told.
+            raise UsageError(*error.args) from error.__cause__
+
+    def _settle(self, building: asyncio.Future[ssl.SSLContext]) -> None:
+        if self._building is building:
+            self._building = None
+        if building.exception() is None:
+            self._context = building.result()
 
     def _build(self) -> ssl.SSLContext:
         trusted = tuple(os.environ.get(name) for name in _ENVIRONMENT) if self._trust_env else None
@@ -137,15 +147,26 @@ def build_context(
         cert_file, cert_dir = environment[:2] if environment is not None else (None, None)
         _trust_system(context, cert_file or None, cert_dir or None)
     else:
-        _load_trust(context, verify)
+        _load_trust(context, verify, directory=os.path.isdir(verify))
     if cert is not None:
         try:
-            context.load_cert_chain(cert.certificate, cert.key, cert.password)
+            # Without a callback, OpenSSL would ask for the password on the terminal.
+            context.load_cert_chain(cert.certificate, cert.key, cert.password or _no_password)
         except (OSError, ValueError, TypeError) as error:
-            raise UsageError(f"cert: {cert.certificate!r} cannot be used: {_tls_words(error)}") from error
+            words = _tls_words(error)
+            if words == "PEM lib":  # All that OpenSSL has to say.
+                words = "no certificate with its key could be read"
+            raise UsageError(f"cert: {cert.certificate!r} cannot be used: {words}") from error
     if environment is not None and environment[2]:
-        context.keylog_filename = environment[2]
+        try:
+            context.keylog_filename = environment[2]
+        except OSError as error:
+            raise UsageError(f"SSLKEYLOGFILE: {environment[2]!r} cannot be written: {_tls_words(error)}") from error
     return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted, and there is no password for it")
 
 
 def _trust_system(context: ssl.SSLContext, cert_file: str | None, cert_dir: str | None) -> None:
@@ -159,18 +180,19 @@ def _trust_system(context: ssl.SSLContext, cert_file: str | None, cert_dir: str 
     directory = cert_dir or paths.openssl_capath
     found = False
     if file and os.path.isfile(file):
-        _load_trust(context, file)
+        _load_trust(context, file, directory=False)
         found = True
-    if directory and os.path.isdir(directory) and os.listdir(directory):
-        _load_trust(context, directory)
+    # OpenSSL takes a list of directories here, as SSL_CERT_DIR may hold one.
+    if directory and any(os.path.isdir(path) and os.listdir(path) for path in directory.split(os.pathsep)):
+        _load_trust(context, directory, directory=True)
         found = True
     if not found:
-        _load_trust(context, certifi.where())
+        _load_trust(context, certifi.where(), directory=False)
 
 
-def _load_trust(context: ssl.SSLContext, path: str) -> None:
+def _load_trust(context: ssl.SSLContext, path: str, *, directory: bool) -> None:
     try:
-        if os.path.isdir(path):
+        if directory:
             context.load_verify_locations(capath=path)
         else:
             context.load_verify_locations(cafile=path)
@@ -180,8 +202,11 @@ def _load_trust(context: ssl.SSLContext, path: str) -> None:
 
 def _tls_words(error: BaseException) -> str:
     """Return an `ssl.SSLError` in words, without OpenSSL's brackets and source lines."""
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.replace("_", " ").lower()
+    if isinstance(error, ssl.SSLError):
+        # Its number is OpenSSL's, and not one of the operating system's errors.
+        if error.reason:
+            return error.reason.replace("_", " ").lower()
+        return (error.strerror or str(error)).partition(" (_ssl.c")[0].removeprefix("[SSL] ")
     return describe(error)
 
 
@@ -199,12 +224,12 @@ class TLSStream:
 
     __slots__ = (
         "_ended",
+        "_fault",
         "_host",
         "_incoming",
         "_inner",
         "_on_session",
         "_outgoing",
-        "_read_failure",
         "_started",
         "_tls",
         "_write_error",
@@ -224,7 +249,7 @@ class TLSStream:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._write_error: Exception | None = None
-        self._read_failure: ReadError | None = None
+        self._fault: ssl.SSLError | None = None
         self._ended = False
         self._started = False
         self._on_session = on_session
@@ -322,39 +347,35 @@ class TLSStream:
 
     def _decrypt(self) -> bytes | None:
         """Return what the records received so far hold; None where they hold no data, ``b""`` after close_notify."""
-        if self._read_failure is not None:
-            raise self._read_failure
-        if self._ended:
-            return b""
         pieces: list[bytes] = []
-        size = 0
-        read = self._tls.read
-        try:
-            while size < MAX_READ_BYTES:
-                piece = read(RECORD_BYTES)
-                if not piece:
-                    self._ended = True
-                    break
-                pieces.append(piece)
-                size += len(piece)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self._ended = True
-        except ssl.SSLError as error:
-            failure = ReadError(f"TLS with {self._host} failed: {_tls_words(error)}")
-            failure.__cause__ = error
-            # What was decrypted before the fault is whole, and goes first.
-            self._read_failure = failure
-            if not pieces:
-                raise failure from error
-        if self._outgoing.pending:
-            self._flush()  # The answer to a key update, say.
+        if not self._ended and self._fault is None:
+            size = 0
+            read = self._tls.read
+            try:
+                while size < MAX_READ_BYTES:
+                    piece = read(RECORD_BYTES)
+                    if not piece:
+                        self._ended = True
+                        break
+                    pieces.append(piece)
+                    size += len(piece)
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLZeroReturnError:
+                self._ended = True
+            except ssl.SSLError as error:
+                # Kept, since what was decrypted before it is whole and goes first; without its traceback, which
+                # knows this stream.
+                self._fault = error.with_traceback(None)
+            if self._outgoing.pending:
+                self._flush()  # The answer to a key update, say, or the alert that tells the peer of a fault.
         if pieces:
             if self._on_session is not None:
                 on_session, self._on_session = self._on_session, None
                 on_session(self)
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self._fault is not None:
+            raise ReadError(f"TLS with {self._host} failed: {_tls_words(self._fault)}") from self._fault
         return b"" if self._ended else None
 
     def interrupt(self, error: BaseException) -> None:

@@ -1,0 +1,683 @@
+"""
+The conformance suite: every kind of stream, on both roads and both loops, keeps the promises of `Stream`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import math
+import random
+import socket
+import weakref
+from typing import Any
+
+import pytest
+
+from aiosock.errors import NetworkError, ReadError, ReadTimeout, WriteError, WriteTimeout
+from aiosock.network.stream import Stream
+from aiosock.network.tcp import is_disconnect
+from aiosock.testing import Peer
+from tests.network.wire import Clock, Wire, arrived, read_all, receive, turns, until, wires
+
+LARGE = random.Random(1).randbytes(1024 * 1024) * 8
+SOON = 0.02
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + SOON
+
+
+def start_reading(stream: Stream, deadline: float = math.inf) -> asyncio.Task[bytes]:
+    async def read() -> bytes:
+        return await stream.read(deadline)
+
+    return asyncio.create_task(read())
+
+
+async def get_stuck(stream: Stream) -> None:
+    """Write so much that the kernel cannot take it, as nobody reads."""
+    stream.write(LARGE)
+    await turns()
+    assert stream.unsent
+
+
+# Reading
+
+
+async def test_what_was_sent_is_read_and_then_the_end(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    for message in (b"a", b"bc", b"d" * 1000):
+        await peer.send(message)
+        assert await stream.read(math.inf) == message
+    await peer.close()
+    assert await stream.read(math.inf) == b""
+    assert await stream.read(math.inf) == b""
+
+
+async def test_a_read_that_waits_gets_what_comes(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    for message in (b"a", b"bc", b""):
+        reading = start_reading(stream)
+        await turns()
+        assert not reading.done()
+        await (peer.send(message) if message else peer.close())
+        assert await reading == message
+
+
+async def test_a_flood_is_read_whole_and_in_order(wire: Wire) -> None:
+    stream, peer = await wire.open()
+
+    async def flood() -> None:
+        await peer.send(LARGE)
+        await peer.close()
+
+    sending = asyncio.create_task(flood())
+    assert await read_all(stream) == LARGE
+    await sending
+
+
+async def test_what_was_sent_before_anybody_read_is_read(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    await peer.send(b"early")
+    await turns()
+    assert await stream.read(math.inf) == b"early"
+
+
+async def test_read_ready_tells_nothing_from_data_from_the_end(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    assert stream.read_ready() is None
+    await peer.send(b"data")
+    assert await arrived(stream) == b"data"
+    assert stream.read_ready() is None
+    await peer.close()
+    assert await arrived(stream) == b""
+
+
+async def test_two_readers_at_once_are_refused(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    first = start_reading(stream)
+    await turns()
+    with pytest.raises(RuntimeError, match="two tasks read"):
+        await start_reading(stream)
+    await peer.send(b"for the first")
+    assert await first == b"for the first"
+
+
+async def test_a_cancelled_read_loses_nothing_and_leaves_the_stream_usable(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    reading = start_reading(stream)
+    await turns()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await peer.send(b"still there")
+    assert await stream.read(math.inf) == b"still there"
+    reading = start_reading(stream)
+    await turns()
+    reading.cancel()
+    stream.close()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert await peer.read() == b""
+
+
+# Deadlines of reading
+
+
+async def test_a_read_ends_at_its_deadline(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    with pytest.raises(ReadTimeout, match="nothing came from .* in time") as info:
+        await stream.read(soon())
+    assert not isinstance(info.value, OSError) or info.value.errno is None
+    await peer.send(b"late")
+    assert await stream.read(soon() + 20) == b"late"
+
+
+async def test_every_read_has_a_deadline_of_its_own(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    # Later, earlier, later again, never, earlier: in whatever order, each holds for its own read.
+    for seconds in (100.0, 0.0, 200.0, math.inf, 0.0):
+        if seconds:
+            await peer.send(b"x")
+            assert await stream.read(soon() + seconds) == b"x"
+        else:
+            with pytest.raises(ReadTimeout):
+                await stream.read(soon())
+    reading = start_reading(stream)
+    await turns()
+    await peer.send(b"last")
+    assert await reading == b"last"
+
+
+async def test_a_deadline_of_an_earlier_read_does_not_end_a_later_one(wire: Wire, clock: Clock) -> None:
+    stream, peer = await wire.open()
+    now = asyncio.get_running_loop().time()
+    reading = start_reading(stream, now + 10)
+    await turns()
+    await peer.send(b"in time")
+    assert await reading == b"in time"
+    reading = start_reading(stream, now + 30)
+    await turns()
+    clock.skip(20)
+    await turns()
+    assert not reading.done()
+    clock.skip(20)
+    with pytest.raises(ReadTimeout):
+        await reading
+
+
+async def test_a_passed_deadline_ends_a_read_at_once(wire: Wire) -> None:
+    stream, _ = await wire.open()
+    with pytest.raises(ReadTimeout):
+        await stream.read(asyncio.get_running_loop().time() - 1)
+
+
+# Interruption
+
+
+async def test_a_waiting_read_is_interrupted(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    reading = start_reading(stream)
+    await turns()
+    stream.interrupt(LookupError("enough"))
+    with pytest.raises(LookupError, match="enough"):
+        await reading
+    await peer.send(b"goes on")
+    assert await stream.read(math.inf) == b"goes on"
+
+
+async def test_the_next_read_is_interrupted_where_none_waits(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    stream.interrupt(LookupError("enough"))
+    await turns()
+    with pytest.raises(LookupError, match="enough"):
+        await stream.read(math.inf)
+    await peer.send(b"goes on")
+    assert await stream.read(math.inf) == b"goes on"
+
+
+async def test_interruptions_do_no_harm_at_any_moment(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    reading = start_reading(stream, soon())
+    await turns()
+    seen = []
+    for count in range(2, 12):
+        # At each of these moments the read is another step further on its way out.
+        stream.interrupt(LookupError("enough"))
+        await turns(count // 2)
+        with contextlib.suppress(LookupError, ReadTimeout):
+            if reading.done():
+                seen.append(type(reading.exception()))
+                reading = start_reading(stream, soon())
+                await turns(count)
+    assert LookupError in seen
+    reading.cancel()
+    await asyncio.wait([reading])
+    stream.abort()
+    stream.interrupt(LookupError("too late"))
+    await peer.wait_disconnect()
+
+
+# Watching
+
+
+@wires(roads=("registered",))
+async def test_a_watcher_hears_of_data_and_of_the_end(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    seen: list[bytes | None] = []
+    stream.watch(lambda: seen.append(stream.read_ready()))
+    await peer.send(b"unasked")
+    await until(lambda: b"unasked" in seen)
+    await peer.close()
+    await until(lambda: b"" in seen)
+    stream.watch(None)
+    await turns()
+    count = len(seen)
+    await turns()
+    assert len(seen) == count
+
+
+async def test_a_watcher_that_was_ended_hears_nothing(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    seen: list[None] = []
+    stream.watch(lambda: seen.append(None))
+    stream.watch(None)
+    await peer.send(b"data")
+    await turns()
+    assert await stream.read(math.inf) == b"data"
+    assert not seen
+
+
+@wires(roads=("registered",))
+async def test_a_reader_comes_before_the_watcher(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    assert stream.read_ready() is None  # That took what TLS had still to say about sessions.
+    await turns()
+    seen: list[None] = []
+    stream.watch(lambda: seen.append(None))
+    reading = start_reading(stream)
+    await turns()
+    await peer.send(b"data")
+    assert await reading == b"data"
+    assert not seen
+
+
+@wires(roads=("registered",))
+async def test_a_watcher_comes_after_a_read_that_paused_the_stream(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    await peer.send(b"first")
+    await turns()
+    seen: list[bytes | None] = []
+    stream.watch(lambda: seen.append(stream.read_ready()))
+    await until(lambda: b"first" in seen)
+
+
+@wires(roads=("portable",))
+async def test_the_portable_road_calls_no_watcher(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    seen: list[None] = []
+    stream.watch(lambda: seen.append(None))
+    await peer.send(b"data")
+    await turns()
+    assert not seen
+    assert await arrived(stream) == b"data"
+
+
+# Writing
+
+
+async def test_what_is_written_arrives_and_the_connection_goes_both_ways(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    stream.write(b"question")
+    await stream.drain()
+    assert not stream.unsent
+    assert stream.write_error is None
+    assert await peer.read() == b"question"
+    await peer.send(b"answer")
+    assert await stream.read(math.inf) == b"answer"
+    stream.write(b"")
+    stream.close()
+    assert await peer.read() == b""
+
+
+async def test_a_flood_is_written_whole_and_in_order_to_a_peer_that_reads_late(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    stream.write(LARGE)
+    stream.write(memoryview(b"and ")[:3])
+    stream.write(b"more")
+    assert stream.unsent
+    await turns()
+    draining = asyncio.create_task(stream.drain())
+    await turns()
+    assert not draining.done()
+    assert await receive(peer, len(LARGE) + 7) == LARGE + b"andmore"
+    await draining
+    assert not stream.unsent
+    stream.write(b"afterwards")
+    assert await peer.read() == b"afterwards"
+
+
+async def test_many_pieces_arrive_in_order(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    pieces = [bytes([number % 256]) * (number * 37 % 5000) for number in range(2000)]
+
+    async def send() -> None:
+        for piece in pieces:
+            stream.write(piece)
+            if len(piece) % 7 == 0:
+                await stream.drain()
+
+    sending = asyncio.create_task(send())
+    assert await receive(peer, sum(map(len, pieces))) == b"".join(pieces)
+    await sending
+    await stream.drain()
+
+
+async def test_an_answer_is_read_while_the_question_is_still_being_sent(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    await get_stuck(stream)
+    await peer.send(b"no need")
+    assert await stream.read(math.inf) == b"no need"
+    assert stream.unsent
+
+
+async def test_two_tasks_can_wait_for_the_same_sending(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    await get_stuck(stream)
+    first, second, third = (asyncio.create_task(stream.drain()) for _ in range(3))
+    await turns()
+    second.cancel()
+    await receive(peer, len(LARGE))
+    await asyncio.gather(first, third)
+    with pytest.raises(asyncio.CancelledError):
+        await second
+
+
+# Deadlines of writing
+
+
+async def test_writing_is_given_up_when_nobody_takes_anything(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    stream.limit_writes(SOON, math.inf)
+    stream.write(LARGE)
+    draining = asyncio.create_task(stream.drain())
+    with pytest.raises(WriteTimeout, match="nothing could be sent to .* in time") as while_reading:
+        await stream.read(math.inf)
+    with pytest.raises(WriteTimeout) as while_draining:
+        await draining
+    assert isinstance(stream.write_error, WriteTimeout)
+    # Everyone who is told has an exception object of their own.
+    assert len({id(stream.write_error), id(while_reading.value), id(while_draining.value)}) == 3
+    with pytest.raises(WriteTimeout):
+        await stream.drain()
+    assert not stream.unsent
+    stream.write(b"not any more")
+    stream.abort()
+    assert b"not any more" not in await receive_what_is_left(peer)
+
+
+async def receive_what_is_left(peer: Peer) -> bytes:
+    with contextlib.suppress(ConnectionError):
+        return await receive(peer, 2**30)
+    return b""
+
+
+async def test_writing_is_given_up_at_its_deadline(wire: Wire) -> None:
+    stream, _ = await wire.open()
+    stream.limit_writes(math.inf, soon())
+    stream.write(LARGE)
+    with pytest.raises(WriteTimeout):
+        await stream.drain()
+
+
+async def test_a_limit_holds_for_what_is_already_being_written(wire: Wire) -> None:
+    stream, _ = await wire.open()
+    await get_stuck(stream)
+    stream.limit_writes(SOON, math.inf)
+    with pytest.raises(WriteTimeout):
+        await stream.drain()
+
+
+async def test_a_limit_that_was_lifted_ends_nothing(wire: Wire, clock: Clock) -> None:
+    stream, peer = await wire.open()
+    stream.limit_writes(5, math.inf)
+    await get_stuck(stream)
+    stream.limit_writes(math.inf, math.inf)
+    clock.skip(10)
+    await turns()
+    assert stream.write_error is None
+    assert await receive(peer, len(LARGE)) == LARGE
+
+
+async def test_progress_extends_the_limit_but_not_the_deadline(wire: Wire, clock: Clock) -> None:
+    stream, peer = await wire.open()
+    wire.socket_of(stream)._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)  # type: ignore[attr-defined]
+    peer._socket._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    stream.limit_writes(5, asyncio.get_running_loop().time() + 18)
+    await get_stuck(stream)
+    taken = 0
+    for _ in range(4):
+        clock.skip(4)  # 16 in all: more than the limit, less than the deadline
+        await turns()
+        assert stream.write_error is None
+        # More than the kernel holds, so that it takes something, but by far not all.
+        taken += len(await receive(peer, 1024 * 1024))
+        await turns()
+    assert taken < len(LARGE)
+    assert stream.unsent
+    clock.skip(4)
+    with pytest.raises(WriteTimeout):
+        await stream.drain()
+
+
+async def test_a_limit_does_not_count_while_nothing_is_to_be_sent(wire: Wire, clock: Clock) -> None:
+    stream, peer = await wire.open()
+    stream.limit_writes(5, math.inf)
+    stream.write(LARGE)
+    assert await receive(peer, len(LARGE)) == LARGE
+    await stream.drain()
+    reading = start_reading(stream)
+    await turns()
+    clock.skip(100)
+    await turns()
+    assert not reading.done()
+    await peer.send(b"at last")
+    assert await reading == b"at last"
+
+
+async def test_reading_and_writing_can_be_late_at_once(wire: Wire, clock: Clock) -> None:
+    stream, _ = await wire.open()
+    stream.limit_writes(5, math.inf)
+    await get_stuck(stream)
+    reading = start_reading(stream, asyncio.get_running_loop().time() + 5)
+    await turns()
+    clock.skip(100)
+    with pytest.raises((ReadTimeout, WriteTimeout)):
+        await reading
+    with pytest.raises(WriteTimeout):
+        await stream.drain()
+
+
+# A connection that breaks
+
+
+@wires(kinds=("tcp", "tls"))
+async def test_a_reset_is_a_read_error(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    reading = start_reading(stream)
+    await turns()
+    peer.reset()
+    with pytest.raises(ReadError, match="reading from .* failed: Connection reset by peer") as info:
+        await reading
+    assert isinstance(info.value.__cause__, ConnectionResetError)
+    assert is_disconnect(info.value.__cause__)
+
+
+@wires(kinds=("tcp", "tls"))
+async def test_a_reset_that_nobody_waited_for_is_a_read_error(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    assert stream.read_ready() is None
+    peer.reset()
+    with pytest.raises(ReadError) as info:
+        await arrived(stream)
+    assert is_disconnect(info.value.__cause__)
+    assert isinstance(info.value, NetworkError)
+
+
+@wires(kinds=("tcp", "tls"))
+async def test_a_reset_that_came_before_the_read_is_a_read_error(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    assert stream.read_ready() is None
+    await turns()
+    peer.reset()
+    await turns()
+    with pytest.raises(ReadError) as info:
+        await stream.read(math.inf)
+    assert is_disconnect(info.value.__cause__)
+
+
+async def test_a_broken_connection_is_remembered_by_the_writer_and_its_answer_is_still_read(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    await peer.send(b"I have heard enough")
+    peer.reset()
+
+    def broken() -> bool:
+        stream.write(b"x" * 1000)
+        return stream.write_error is not None
+
+    await until(broken)
+    assert isinstance(stream.write_error, WriteError)
+    assert is_disconnect(stream.write_error.__cause__)
+    with pytest.raises(WriteError, match="sending to .* failed") as info:
+        await stream.drain()
+    assert info.value is not stream.write_error
+    assert not stream.unsent
+    stream.write(b"nobody cares")
+    assert await stream.read(math.inf) == b"I have heard enough"
+
+
+async def test_a_connection_that_breaks_while_sending_ends_the_sending(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    await get_stuck(stream)
+    draining = asyncio.create_task(stream.drain())
+    await turns()
+    peer.reset()
+    with pytest.raises(WriteError):
+        await draining
+    assert is_disconnect(stream.write_error.__cause__ if stream.write_error else None)
+
+
+# The end
+
+
+async def test_closing_is_seen_by_the_peer(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    stream.write(b"last words")
+    stream.close()
+    assert await receive(peer, 100) == b"last words"
+
+
+async def test_after_the_end_nothing_works_and_nothing_hurts(wire: Wire) -> None:
+    for end in ("abort", "close"):
+        stream, peer = await wire.open()
+        getattr(stream, end)()
+        stream.abort()
+        stream.close()
+        with pytest.raises(ReadError, match="closed on this side"):
+            await stream.read(math.inf)
+        with pytest.raises(ReadError, match="closed on this side"):
+            stream.read_ready()
+        stream.write(b"into the void")
+        assert not stream.unsent
+        with pytest.raises(WriteError, match="closed on this side"):
+            await stream.drain()
+        assert isinstance(stream.write_error, WriteError)
+        stream.limit_writes(1, math.inf)
+        stream.watch(lambda: None)
+        stream.watch(None)
+        await peer.wait_disconnect()
+
+
+async def test_an_abort_ends_a_waiting_read(wire: Wire) -> None:
+    stream, _ = await wire.open()
+    reading = start_reading(stream)
+    await turns()
+    stream.abort()
+    with pytest.raises(ReadError, match="closed on this side"):
+        await reading
+
+
+async def test_an_abort_ends_a_read_that_is_just_timing_out(wire: Wire, clock: Clock) -> None:
+    for count in range(4):
+        stream, _ = await wire.open()
+        reading = start_reading(stream, asyncio.get_running_loop().time() + 5)
+        await turns()
+        clock.skip(10)
+        await turns(count)
+        stream.abort()
+        with pytest.raises((ReadError, ReadTimeout)):
+            await reading
+
+
+async def test_an_abort_ends_a_waiting_drain(wire: Wire) -> None:
+    stream, _ = await wire.open()
+    await get_stuck(stream)
+    draining = asyncio.create_task(stream.drain())
+    await turns()
+    stream.abort()
+    assert not stream.unsent
+    with pytest.raises(WriteError, match="closed on this side"):
+        await draining
+
+
+async def test_an_abort_right_after_a_write_ends_it(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    stream.write(LARGE)
+    stream.abort()
+    assert not stream.unsent
+    with pytest.raises(WriteError, match="closed on this side"):
+        await stream.drain()
+    assert len(await receive_what_is_left(peer)) < len(LARGE)
+
+
+async def test_an_abort_while_reading_and_writing_leaves_the_number_of_the_socket_to_the_next(wire: Wire) -> None:
+    for moment in range(6):
+        stream, _ = await wire.open()
+        number = socket_number(wire, stream)
+        await get_stuck(stream)
+        reading = start_reading(stream)
+        await turns(moment)
+        stream.abort()
+        # The connections opened next have the number, whatever is still on its way out.
+        others = [await wire.open() for _ in range(3)]
+        if not wire.portable:  # There, uvloop keeps a socket open until nobody waits for it.
+            assert number in [socket_number(wire, other) for other, _ in others]
+        with pytest.raises(ReadError):
+            await reading
+        for other, peer in others:
+            waiting = start_reading(other)
+            await turns()
+            await peer.send(b"hello")
+            assert await waiting == b"hello"
+            other.write(b"and back")
+            assert await peer.read() == b"and back"
+            other.abort()
+
+
+def socket_number(wire: Wire, stream: Stream) -> int:
+    number: int = wire.socket_of(stream)._sock.fileno()  # type: ignore[attr-defined]
+    return number
+
+
+async def test_a_stream_is_freed_without_the_garbage_collector(wire: Wire) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        stream, peer = await wire.open()
+        wire.streams.clear()
+        stream.limit_writes(30, math.inf)
+        stream.write(b"question")
+        await peer.send(b"answer")
+        assert await stream.read(soon() + 30) == b"answer"
+        with pytest.raises(ReadTimeout):
+            await stream.read(soon())
+        sock = weakref.ref(wire.socket_of(stream)._sock)  # type: ignore[attr-defined]
+        stream.close()
+        del stream
+        await turns()
+        assert sock() is None
+    finally:
+        gc.enable()
+
+
+async def test_both_ends_of_the_connection_are_named(wire: Wire) -> None:
+    stream, _ = await wire.open()
+    info = stream.info
+    if wire.kind == "unix":
+        assert info.remote_address.endswith("/socket")
+        assert info.local_address == ""
+    else:
+        assert info.remote_address.startswith("127.0.0.1:")
+        assert info.local_address.startswith("127.0.0.1:")
+        assert info.local_address != info.remote_address
+    assert (info.tls_version is not None) is (wire.kind == "tls")
+
+
+async def test_a_stream_can_be_closed_when_its_reader_was_cancelled_with_it(wire: Wire) -> None:
+    stream, peer = await wire.open()
+
+    async def use() -> Any:
+        try:
+            return await stream.read(math.inf)
+        except asyncio.CancelledError:
+            stream.abort()
+            raise
+
+    using = asyncio.create_task(use())
+    await turns()
+    using.cancel()
+    await asyncio.wait([using])
+    assert using.cancelled()
+    await peer.wait_disconnect()
