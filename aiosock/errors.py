@@ -42,7 +42,8 @@ a query string or a cookie.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aiosock.message.request import Request
@@ -215,3 +216,6 @@ class HTTPStatusError(AiosockError):
         super().__init__(message)
         self.request = request
         self.response = response
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), request=self.request, response=self.response), self.args

@@ -5,14 +5,15 @@ Request bodies: what the user gives, as pieces of bytes that know their length a
 from __future__ import annotations
 
 import asyncio
+import io
 import json as json_module
 import os
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from typing import IO, Final, TypeAlias, cast
-from urllib.parse import urlencode
 
 from aiosock.errors import UsageError
+from aiosock.message.url import encode_pairs
 
 PIECE_BYTES: Final = 64 * 1024
 
@@ -62,7 +63,8 @@ class FileBody(Body):
     """
     A file object, read from where it stands.
 
-    A real file is read in a worker thread, one in memory in the loop. It can be sent again when it can seek.
+    It is read in a worker thread, as reading may block, save what is known to be in memory. It can be sent again when
+    it can seek.
     """
 
     __slots__ = ("_file", "_in_thread", "_start")
@@ -77,37 +79,36 @@ class FileBody(Body):
         if self._start is not None:
             file.seek(self._start)
         while True:
-            piece = await asyncio.to_thread(file.read, PIECE_BYTES) if self._in_thread else file.read(PIECE_BYTES)
+            # Checked before it is taken for the end: a file that would block gives None.
+            piece = _checked(
+                await asyncio.to_thread(file.read, PIECE_BYTES) if self._in_thread else file.read(PIECE_BYTES)
+            )
             if not piece:
                 return
-            yield _checked(piece)
+            yield piece
 
 
 def _measure(file: IO[bytes]) -> tuple[bool, int | None, int | None]:
     """Return whether reading may block, the bytes from here to the end, and where here is, as far as they are known."""
+    # A GzipFile has the number of its file but gives other bytes: only the file itself, maybe buffered, is asked.
+    inner = getattr(file, "raw", file)
     start: int | None = None
     length: int | None = None
     try:
-        if file.seekable():
-            start = file.tell()
+        start = file.tell() if file.seekable() else None
     except (AttributeError, OSError, ValueError):
-        start = None
-    try:
-        status = os.fstat(file.fileno())
-    except (AttributeError, OSError, ValueError):
-        # No file of the system's: an object in memory, or one that reads from somewhere else.
-        if start is not None:
-            length = max(file.seek(0, os.SEEK_END) - start, 0)
-            file.seek(start)
-        return False, length, start
-    if stat.S_ISREG(status.st_mode) and start is not None and _reads_as_stored(file):
-        length = max(status.st_size - start, 0)
-    return True, length, start
-
-
-def _reads_as_stored(file: object) -> bool:
-    """A GzipFile has the number of its file, but does not give that file's bytes."""
-    return type(file).__module__ in ("io", "_io", "tempfile") or hasattr(file, "raw")
+        pass
+    if start is None:
+        pass
+    elif isinstance(inner, io.FileIO):
+        status = os.fstat(inner.fileno())
+        # The size of a device means nothing.
+        length = max(status.st_size - start, 0) if stat.S_ISREG(status.st_mode) else None
+    elif not hasattr(file, "peek"):
+        # One that can peek decodes what it reads (gzip, zip), and would decode all of it on its way to the end.
+        length = max(file.seek(0, os.SEEK_END) - start, 0)
+        file.seek(start)
+    return not isinstance(inner, io.BytesIO), length, start
 
 
 class IterableBody(Body):
@@ -117,7 +118,7 @@ class IterableBody(Body):
 
     def __init__(self, iterable: Iterable[bytes]) -> None:
         self._iterable = iterable
-        super().__init__(iterable, None, iter(iterable) is not iterable)
+        super().__init__(iterable, None, not hasattr(iterable, "__next__"))
 
     async def pieces(self) -> AsyncIterator[bytes | memoryview]:
         for piece in self._iterable:
@@ -134,8 +135,14 @@ class AsyncIterableBody(Body):
         super().__init__(iterable, None, not hasattr(iterable, "__anext__"))
 
     async def pieces(self) -> AsyncIterator[bytes | memoryview]:
-        async for piece in self._iterable:
-            yield _checked(piece)
+        iterator = aiter(self._iterable)
+        try:
+            async for piece in iterator:
+                yield _checked(piece)
+        finally:
+            # A generator that is left half way would wait for the garbage collector to run its cleanup.
+            if isinstance(iterator, AsyncGenerator):
+                await iterator.aclose()
 
 
 def _checked(piece: object) -> bytes | memoryview:
@@ -145,7 +152,7 @@ def _checked(piece: object) -> bytes | memoryview:
         # The owner may change it as soon as it is asked for the next one.
         return bytes(piece)
     if isinstance(piece, str):
-        raise UsageError("content: its pieces are str; open the file in binary mode, or encode them")
+        raise UsageError("content: its pieces must be bytes, not str; encode them")
     raise UsageError(f"content: its pieces must be bytes, not {type(piece).__name__}")
 
 
@@ -154,17 +161,22 @@ def make_body(content: Content) -> Body:
     Return the body that a user's ``content`` stands for.
 
     Raises:
-        UsageError: It is nothing that bytes could come from.
+        UsageError: It is nothing that bytes could come from, or a file in text mode.
     """
     if isinstance(content, bytes):
         return BytesBody(content, content)
     if isinstance(content, str):
-        return BytesBody(content, content.encode())
+        try:
+            return BytesBody(content, content.encode())
+        except UnicodeEncodeError as error:
+            raise UsageError("content: the str has a lone surrogate and cannot be encoded") from error
     if isinstance(content, (bytearray, memoryview)):
         return BytesBody(content, bytes(content))
     if isinstance(content, AsyncIterable):
         return AsyncIterableBody(content)
     if hasattr(content, "read"):
+        if isinstance(content, io.TextIOBase) or getattr(content, "encoding", None) is not None:
+            raise UsageError("content: the file is open in text mode; open it in binary mode ('rb')")
         return FileBody(cast("IO[bytes]", content))
     if isinstance(content, Iterable) and not isinstance(content, Mapping):
         return IterableBody(content)
@@ -192,26 +204,26 @@ def encode_form(data: FormData) -> bytes:
     Return a form as application/x-www-form-urlencoded.
 
     Raises:
-        UsageError: Not a mapping or pairs.
+        UsageError: Not a mapping or pairs, or a value that is a collection within a collection.
     """
     if isinstance(data, (str, bytes, bytearray)) or not isinstance(data, Iterable):
         raise UsageError(f"data: takes a form (a mapping or pairs), not {type(data).__name__}; bytes go in content")
     items = data.items() if isinstance(data, Mapping) else data
-    pairs: list[tuple[str, str]] = []
+    pairs: list[tuple[str | bytes, str | bytes]] = []
     for item in items:
         if not isinstance(item, tuple) or len(item) != 2:
             raise UsageError("data: every item of a form must be a pair of name and value")
         name, value = item
         values = value if isinstance(value, (list, tuple)) else (value,)
-        pairs.extend((str(name), _form_text(one)) for one in values)
-    return urlencode(pairs).encode("ascii")
+        pairs.extend((_form_text(name), _form_text(one)) for one in values)
+    return encode_pairs("data", pairs).encode("ascii")
 
 
-def _form_text(value: object) -> str:
+def _form_text(value: object) -> str | bytes:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    return str(value)
+    if isinstance(value, (Mapping, set, frozenset, list, tuple)):
+        raise UsageError(f"data: a form has no place for a {type(value).__name__} as a name or value; json has")
+    return value if isinstance(value, bytes) else str(value)

@@ -16,8 +16,10 @@ from typing import Any, Final, Protocol
 from aiosock.errors import DecodingError
 
 PIECE_BYTES: Final = 64 * 1024
-# Fed in slices, so that a body of ten thousand tiny gzip members copies its rest in small amounts.
+# Fed in slices, so that a body of ten thousand tiny members copies its rest in small amounts.
 SLICE_BYTES: Final = 16 * 1024
+# Its output grows by doubling blocks, and passes the limit by the last of them.
+BROTLI_LIMIT: Final = 16 * 1024
 MAX_CODINGS: Final = 5
 # RFC 9659: a window above 8 MiB is not for the web.
 ZSTD_MAX_WINDOW_LOG: Final = 23
@@ -38,54 +40,50 @@ class _Zlib:
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
-        self._raw_allowed = coding == "deflate"
-        self._wbits = 15 if coding == "deflate" else 31
         self._object: Any = None
         self._start = b""
-        self._members = 0
+        self._has_member = False
+        self._ended = False
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        for start in range(0, len(data), SLICE_BYTES):
-            yield from self._decode(data[start : start + SLICE_BYTES])
-
-    def _decode(self, data: bytes) -> Iterator[bytes]:
-        if self._raw_allowed:
-            # Two bytes tell zlib's header from a raw stream.
-            data = self._start + data
-            self._start = b""
-            if len(data) < 2:
-                self._start = data
-                return
-            self._raw_allowed = False
-            if data[0] & 0x0F != 8 or (data[0] << 8 | data[1]) % 31:
-                self._wbits = -15
-        while data:
+        if self._ended:
+            return
+        data = self._start + data
+        self._start = b""
+        held_back = False
+        while data or held_back:
             if self._object is None:
-                if self._members and (self._wbits != 31 or not b"\x1f\x8b".startswith(data[:2])):
-                    return  # Padding after the last member is nobody's data.
-                self._object = zlib.decompressobj(self._wbits)
+                if len(data) < 2 and (not self._has_member or self._begins_member(data)):
+                    self._start = data
+                    return
+                if self._has_member and not self._begins_member(data):
+                    self._ended = True  # Padding after the last member is nobody's data.
+                    return
+                self._object = zlib.decompressobj(self._window_bits(data))
             try:
                 piece = self._object.decompress(data, PIECE_BYTES)
             except zlib.error as error:
                 raise DecodingError(f"the body is not {self._coding}: {_words(error)}") from error
-            if piece:
-                yield piece
+            # A full piece may be followed by more of it, even when the input is used up.
+            held_back = len(piece) == PIECE_BYTES
             if self._object.eof:
                 data = self._object.unused_data
                 self._object = None
-                self._members += 1
+                self._has_member = True
+                held_back = False
             else:
                 data = self._object.unconsumed_tail
-                if not data and len(piece) == PIECE_BYTES:
-                    yield from self._rest()
+            if piece:
+                yield piece
 
-    def _rest(self) -> Iterator[bytes]:
-        """Yield what zlib still holds back after its input is used up."""
-        while not self._object.eof and (piece := self._object.decompress(b"", PIECE_BYTES)):
-            yield piece
-        if self._object.eof:
-            self._object = None
-            self._members += 1
+    def _begins_member(self, data: bytes) -> bool:
+        return self._coding == "gzip" and b"\x1f\x8b".startswith(data[:2])
+
+    def _window_bits(self, data: bytes) -> int:
+        """Return what zlib wants to be told of the format; two bytes tell zlib's header from a raw stream."""
+        if self._coding == "gzip":
+            return 31
+        return 15 if data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0 else -15
 
     def finish(self) -> None:
         if self._object is not None or self._start:
@@ -102,19 +100,18 @@ class _Brotli:
     def __init__(self) -> None:
         self._module = importlib.import_module("brotli")
         self._object = self._module.Decompressor()
+        if not hasattr(self._object, "can_accept_more_data"):
+            raise ImportError("this brotli cannot limit its output; 1.2 can")
         self._fed = False
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        self._fed = self._fed or bool(data)
+        self._fed = True
         decoder = self._object
         try:
-            while not decoder.is_finished():
-                piece = decoder.process(data, output_buffer_limit=PIECE_BYTES)
+            # That it accepts more data does not mean that it holds nothing back: only an empty piece does.
+            while piece := decoder.process(data, output_buffer_limit=BROTLI_LIMIT):
                 data = b""
-                if piece:
-                    yield piece
-                if decoder.can_accept_more_data() and not piece:
-                    return
+                yield piece
         except self._module.error as error:
             raise DecodingError(f"the body is not br: {_words(error)}") from error
 
@@ -224,6 +221,9 @@ class Pipeline:
         """
         Yield what the data decode to, in pieces of at most 64 KiB, none of it before it is asked for.
 
+        Some pieces are empty: a coding may swallow any amount of what the one before it gave (padding, empty blocks),
+        and whoever asks must be able to stop, or to let others run, in the meantime.
+
         Raises:
             DecodingError: The data are not what their codings say.
         """
@@ -233,8 +233,10 @@ class Pipeline:
         if stage == len(self._decoders):
             yield data
             return
-        for piece in self._decoders[stage].pieces(data):
-            yield from self._run(stage + 1, piece)
+        for start in range(0, len(data), SLICE_BYTES):
+            for piece in self._decoders[stage].pieces(data[start : start + SLICE_BYTES]):
+                yield from self._run(stage + 1, piece)
+            yield b""
 
     def finish(self) -> None:
         """

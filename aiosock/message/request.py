@@ -27,6 +27,8 @@ AUTHORIZATION: Final = istr("Authorization")
 
 # Methods that usually carry content say so also when there is none (RFC 9110, 8.6).
 METHODS_WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
+# RFC 9110, 10.1.1 and 6.6.2.
+_ONLY_WITH_CONTENT: Final = frozenset({"expect", "trailer"})
 
 
 class Request:
@@ -84,8 +86,7 @@ class Request:
             self._set_content(content, data, json, json_encoder or bodies.encode_json)
         elif method in METHODS_WITH_CONTENT:
             self._frame()
-        if location.userinfo is not None and AUTHORIZATION not in self.headers:
-            self.headers[AUTHORIZATION] = _basic(location.userinfo)
+        self._authorize()
 
     @property
     def url(self) -> URL:
@@ -114,9 +115,10 @@ class Request:
 
         Args:
             method: Another method.
-            url: Another URL; the target follows it unless it is given too.
+            url: Another URL; the target follows it unless it is given too, and so does Authorization, where the URL
+                has user information and the fields have none.
             target: The request target as it is to stand on the wire, ``*`` for OPTIONS, say.
-            headers: All fields of the copy.
+            headers: All fields of the copy; those that frame the body are added where they are missing.
             content: Another body, None for none, left out for the same. The fields that describe a body are set
                 anew, or taken out.
             extensions: All extensions of the copy.
@@ -137,12 +139,19 @@ class Request:
             if content is None:
                 new.body = None
                 for field in list(new.headers):
-                    if field.lower().startswith("content-"):
+                    if field.lower().startswith("content-") or field.lower() in _ONLY_WITH_CONTENT:
                         new.headers.popall(field, None)
             else:
                 new.body = content if isinstance(content, Body) else bodies.make_body(content)
-            new._frame()
+        new._frame()
+        if url is not None:
+            new._authorize()
         return new
+
+    def _authorize(self) -> None:
+        userinfo = self.location.userinfo
+        if userinfo is not None and AUTHORIZATION not in self.headers:
+            self.headers[AUTHORIZATION] = _basic(userinfo)
 
     def _set_content(self, content: Content | None, data: FormData | None, json: Any, encoder: JSONEncoder) -> None:
         given = [name for name, value in (("content", content), ("data", data), ("json", json)) if value is not None]
@@ -157,6 +166,8 @@ class Request:
             content_type = "application/x-www-form-urlencoded"
         else:
             encoded = encoder(json)
+            if not isinstance(encoded, (str, bytes)):
+                raise UsageError(f"json: the encoder must return str or bytes, not {type(encoded).__name__}")
             self.body = BytesBody(json, encoded.encode() if isinstance(encoded, str) else encoded)
             content_type = "application/json"
         if content_type is not None and CONTENT_TYPE not in self.headers:

@@ -1,70 +1,36 @@
 """
-A response: the head is there, the body is read, iterated or left.
-
-Where the body comes from is behind `BodySource`; the rest, decoding and text included, is the same for all.
+A response: what its head says, and the body whole or piece by piece.
 """
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import json as json_module
-import re
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 from yarl import URL
 
-from aiosock.errors import (
-    ContentTooLarge,
-    HTTPStatusError,
-    RequestError,
-    ResponseNotRead,
-    StreamConsumed,
-    UsageError,
-)
-from aiosock.message.decoding import PIECE_BYTES, Pipeline
+from aiosock.errors import ContentTooLarge, HTTPStatusError, ResponseNotRead, StreamConsumed, UsageError
+from aiosock.message.charset import codec_for, find_codec, marked_encoding, named_encoding
+from aiosock.message.decoding import Pipeline
+from aiosock.message.iteration import BodyIterator, BodySource, IncomingBody, LineIterator, TextIterator
 from aiosock.message.request import HeadersInput, Request, make_headers
 from aiosock.protocol.link import parse_links
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
-# Decoded without anything being received in between; then the other tasks of the loop have their turn.
-MAX_BYTES_PER_TURN: Final = 1024 * 1024
 ERROR_BODY_CHARACTERS: Final = 200
+# Enough for so many characters in any encoding.
+ERROR_BODY_BYTES: Final = 8 * ERROR_BODY_CHARACTERS
 
 _CONTENT_ENCODING: Final = istr("Content-Encoding")
 _CONTENT_TYPE: Final = istr("Content-Type")
 _LOCATION: Final = istr("Location")
-_find_charset = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE).search
-_find_line_end = re.compile(r"\r\n|\n|\r").search
 
-DefaultEncoding: TypeAlias = str | Callable[[bytes], str]
+DefaultEncoding: TypeAlias = str | Callable[[bytes], str | None]
 JSONDecoder: TypeAlias = Callable[[bytes], Any]
-
-
-class BodySource(Protocol):
-    """Where a response's body comes from."""
-
-    trailers: CIMultiDict[str] | None
-
-    async def receive(self) -> bytes:
-        """Return the next piece as it came; ``b""`` when the body is complete."""
-        ...
-
-    def lift_deadline(self) -> None:
-        """From here on the time for the whole request is not bounded any more, only pauses are."""
-        ...
-
-    def close(self) -> None:
-        """Give the rest up, in a way that lets the connection live if that is cheap; never waits."""
-        ...
-
-    def abort(self) -> None:
-        """Give the rest up, and the connection with it."""
-        ...
 
 
 class ByteStream(Protocol):
@@ -191,11 +157,9 @@ class Response:
 
     __slots__ = (
         "__weakref__",
+        "_body",
         "_connection",
-        "_content",
         "_encoding",
-        "_source",
-        "_started",
         "_timings",
         "_transfer_codings",
         "default_encoding",
@@ -231,7 +195,8 @@ class Response:
         self.status_code = status_code
         self.reason = reason
         self.http_version = http_version
-        self.headers = CIMultiDictProxy(headers if isinstance(headers, CIMultiDict) else make_headers(headers))
+        fields = headers if isinstance(headers, CIMultiDict) else make_headers(headers)
+        self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(fields)
         self.request = request
         self.extensions: dict[str, Any] = dict(extensions) if extensions else {}
         self.history: tuple[Response, ...] = ()
@@ -241,12 +206,11 @@ class Response:
         self.default_encoding: DefaultEncoding = "utf-8"
         self.json_decoder: JSONDecoder = json_module.loads
         self.max_content_bytes: int | None = None
-        self._source = source
-        self._started = False
-        self._transfer_codings = transfer_codings
-        self._content: bytes | None = None
+        whole: bytes | None = None
         if source is None:
-            self._content = content.encode() if isinstance(content, str) else (content or b"")
+            whole = content.encode() if isinstance(content, str) else (content or b"")
+        self._body = IncomingBody(source, whole, request)
+        self._transfer_codings = transfer_codings
         self._encoding: str | None = None
         self._timings = timings
         self._connection = connection
@@ -296,7 +260,8 @@ class Response:
     @property
     def trailers(self) -> CIMultiDictProxy[str]:
         """The trailers, known once the body is read; empty where there are none."""
-        trailers = self._source.trailers if self._source is not None else None
+        source = self._body.source
+        trailers = source.trailers if source is not None else None
         return CIMultiDictProxy(trailers if trailers is not None else CIMultiDict())
 
     @property
@@ -318,8 +283,9 @@ class Response:
 
         Raises:
             ResponseNotRead: The body has not ended yet.
+            UsageError: The response was not received over a connection.
         """
-        total = self._timings.total if self._timings is not None else None
+        total = self.timings.total
         if total is None:
             raise ResponseNotRead("elapsed is known when the body has been read")
         return timedelta(seconds=total)
@@ -334,12 +300,13 @@ class Response:
         if 400 <= self.status_code < 600:
             request = self._answered_request()
             url = request.url.with_query(None).with_fragment(None)
-            said = f"{self.status_code} {self.reason}".strip()
-            body = ""
-            if self._content:
-                start = self.text[:ERROR_BODY_CHARACTERS]
-                body = ": " + "".join(character if character.isprintable() else " " for character in start).strip()
-            raise HTTPStatusError(f"{said} from {request.method} {url}{body}", request=request, response=self)
+            said = f"{self.status_code} {self.reason}".strip() + f" from {request.method} {url}"
+            if self._body.content:
+                start = self._body.content[:ERROR_BODY_BYTES]
+                said = f"{said}: {self._decode(start)[:ERROR_BODY_CHARACTERS].strip()}"
+            # What a server sends must not steer somebody's terminal.
+            shown = "".join(character if character.isprintable() else " " for character in said)
+            raise HTTPStatusError(shown, request=request, response=self)
         return self
 
     # The body, whole
@@ -352,41 +319,45 @@ class Response:
         Raises:
             ResponseNotRead: `read` was not called yet.
         """
-        if self._content is None:
+        if self._body.content is None:
             raise ResponseNotRead("the body has not been read; await response.read() first")
-        return self._content
+        return self._body.content
 
     @property
     def encoding(self) -> str:
         """
         The name of the body's character encoding: set by you, or the charset of Content-Type, a byte order mark,
-        ``default_encoding``, in this order.
+        ``default_encoding``, in this order, UTF-8 where that is no text encoding. As long as the body is not read
+        it is a guess.
         """
-        if self._encoding is None:
-            self._encoding = self._find_encoding(self._content or b"")
-        return self._encoding
+        content = self._body.content
+        found = self._find_encoding(content or b"")
+        if content is not None:
+            self._encoding = found
+        return found
 
     @encoding.setter
     def encoding(self, name: str) -> None:
-        if _codec_name(name) is None:
+        if find_codec(name) is None:
             raise UsageError(f"encoding: Python knows no text encoding {name[:40]!r}")
         self._encoding = name
 
     def _find_encoding(self, start: bytes) -> str:
-        found = _find_charset(self.headers.get(_CONTENT_TYPE, ""))
-        if found is not None and (named := _codec_name(found[1] or found[2] or "")) is not None:
-            return named
-        for mark, name in _BYTE_ORDER_MARKS:
-            if start.startswith(mark):
-                return name
-        default = self.default_encoding
-        return default if isinstance(default, str) else default(start)
+        if self._encoding is not None:
+            return self._encoding
+        found = named_encoding(self.headers.get(_CONTENT_TYPE, "")) or marked_encoding(start)
+        if found is None:
+            default = self.default_encoding
+            found = find_codec((default if isinstance(default, str) else default(start)) or "")
+        return found or "utf-8"
 
     @property
     def text(self) -> str:
         """The body as text; bytes that do not fit its encoding become U+FFFD."""
-        content = self.content
-        return codecs.decode(content, _without_mark(self.encoding, content), "replace")
+        return self._decode(self.content)
+
+    def _decode(self, content: bytes) -> str:
+        return codecs.decode(content, codec_for(self.encoding, content), "replace")
 
     def json(self) -> Any:
         """
@@ -404,31 +375,40 @@ class Response:
 
         Raises:
             ContentTooLarge: It passes ``max_content_bytes``.
-            StreamConsumed: It was iterated already.
+            StreamConsumed: It was iterated already, or given up.
             RequestError: It could not be read.
         """
-        if self._content is None:
+        body = self._body
+        if body.content is None:
             pieces: list[bytes] = []
             size = 0
             limit = self.max_content_bytes
             iterator = self.iter_bytes()
-            try:
-                async for piece in iterator:
-                    size += len(piece)
-                    if limit is not None and size > limit:
-                        raise ContentTooLarge(f"the body is larger than {limit} bytes (max_content_bytes)")
-                    pieces.append(piece)
-            except BaseException:
-                self.abort()
-                raise
-            self._content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return self._content
+            while piece := await iterator.next_piece():
+                size += len(piece)
+                if limit is not None and size > limit:
+                    self.abort()
+                    error = ContentTooLarge(f"the body is larger than {limit} bytes (max_content_bytes)")
+                    error.request = self.request
+                    raise error
+                pieces.append(piece)
+            body.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return body.content
 
     # The body, piece by piece
 
     def iter_raw(self) -> BodyIterator:
-        """Iterate over the body as it was sent, its content codings untouched."""
-        return BodyIterator(self, self._transfer_codings, None)
+        """
+        Iterate over the body as it was sent, its content codings untouched.
+
+        Raises:
+            StreamConsumed: The body was iterated already, or given up (raised by the first step); or it was read,
+                which undid its codings.
+        """
+        body = self._body
+        if body.source is not None and body.content is not None and Pipeline(self._content_codings()):
+            raise StreamConsumed("the body was decoded when it was read; to have it as it was sent, iterate instead")
+        return BodyIterator(body, self._transfer_codings, None)
 
     def iter_bytes(self, chunk_size: int | None = None) -> BodyIterator:
         """
@@ -438,27 +418,26 @@ class Response:
             chunk_size: The bytes of each piece but the last; None hands pieces on the moment they arrive.
 
         Raises:
-            StreamConsumed: The body was iterated already (raised by the first step).
+            StreamConsumed: The body was iterated already, or given up (raised by the first step).
         """
         if chunk_size is not None and chunk_size < 1:
             raise UsageError(f"chunk_size: must be at least 1 byte, not {chunk_size}")
-        return BodyIterator(self, self._codings(), chunk_size)
+        return BodyIterator(self._body, self._content_codings() + self._transfer_codings, chunk_size)
 
-    def _codings(self) -> tuple[str, ...]:
-        """All codings on the body, in the order in which they were applied."""
+    def _content_codings(self) -> tuple[str, ...]:
+        """The content codings in the order in which they were applied."""
         if _CONTENT_ENCODING not in self.headers:
-            return self._transfer_codings
+            return ()
         named = ",".join(self.headers.getall(_CONTENT_ENCODING)).split(",")
-        codings = tuple(coding for part in named if (coding := part.strip().lower()))
-        return (*codings, *self._transfer_codings)
+        return tuple(coding for part in named if (coding := part.strip().lower()))
 
     def iter_text(self) -> TextIterator:
         """Iterate over the body as text; characters are never cut apart."""
-        return TextIterator(self)
+        return TextIterator(self.iter_bytes(), self._find_encoding)
 
     def iter_lines(self) -> LineIterator:
         """Iterate over the lines of the body without their ends, which are LF, CRLF or CR."""
-        return LineIterator(self)
+        return LineIterator(self.iter_text())
 
     async def close(self) -> None:
         """
@@ -468,18 +447,16 @@ class Response:
         """
         if self.stream is not None:
             await self.stream.close()
-        if self._source is not None:
-            self._source.close()
+        self._body.close()
 
     def abort(self) -> None:
         """Give up what is left of the body, and close the connection at once."""
-        if self._source is not None:
-            self._source.abort()
+        self._body.abort()
 
     def lift_deadline(self) -> None:
         """Bound only the pauses from here on, and not the time for the whole request; for who streams the body."""
-        if self._source is not None:
-            self._source.lift_deadline()
+        if self._body.source is not None:
+            self._body.source.lift_deadline()
 
     async def __aenter__(self) -> Response:
         return self
@@ -490,223 +467,12 @@ class Response:
     def __repr__(self) -> str:
         return f"<Response {self.status_code} {self.reason}".rstrip() + ">"
 
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        # Headers that only show those of somebody else can't be pickled.
+        state = {name: getattr(self, name) for name in self.__slots__ if name != "__weakref__"}
+        return None, state | {"headers": CIMultiDict(self.headers)}
 
-_BYTE_ORDER_MARKS: Final = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-
-
-def _codec_name(label: str) -> str | None:
-    """Return the name of the text encoding that a label stands for, None where Python has none."""
-    try:
-        info = codecs.lookup(label)
-    except (LookupError, ValueError):
-        return None
-    # Codecs from bytes to bytes are none for text, and some of them decompress.
-    return info.name if info._is_text_encoding else None
-
-
-def _without_mark(name: str, start: bytes) -> str:
-    """Return the codec that takes a byte order mark, where the text begins with one, for what it is."""
-    codec = _codec_name(name) or "utf-8"
-    if codec == "utf-8" and start.startswith(codecs.BOM_UTF8):
-        return "utf-8-sig"
-    for mark, marked in _BYTE_ORDER_MARKS[1:]:
-        if codec == marked and start.startswith(mark):
-            return marked[:-3]
-    return codec
-
-
-class BodyIterator:
-    """
-    Iterates over a body, decoding it; made by `Response.iter_bytes` and `Response.iter_raw`.
-
-    Breaking out of the loop leaves the body as it is: `close`, or the end of the ``async with`` block that opened
-    the response, gives it up.
-    """
-
-    __slots__ = ("_chunk_size", "_codings", "_gathered", "_pieces", "_pipeline", "_response", "_this_turn")
-
-    def __init__(self, response: Response, codings: tuple[str, ...], chunk_size: int | None) -> None:
-        self._response = response
-        self._codings = codings
-        self._chunk_size = chunk_size
-        self._gathered: bytearray | None = None
-        self._pieces: Iterator[bytes] | None = None
-        self._pipeline: Pipeline | None = None
-        self._this_turn = 0
-
-    def __aiter__(self) -> BodyIterator:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._chunk_size is None:
-            piece = await self._next_piece()
-        else:
-            piece = await self._next_chunk(self._chunk_size)
-        if not piece:
-            raise StopAsyncIteration
-        return piece
-
-    async def close(self) -> None:
-        """Give up what is left of the body."""
-        await self._response.close()
-
-    async def _next_chunk(self, size: int) -> bytes:
-        if self._gathered is None:
-            self._gathered = bytearray()
-        gathered = self._gathered
-        while len(gathered) < size:
-            piece = await self._next_piece()
-            if not piece:
-                break
-            gathered += piece
-        chunk = bytes(memoryview(gathered)[:size])
-        del gathered[:size]
-        return chunk
-
-    def _begin(self) -> None:
-        response = self._response
-        if response._content is not None and response._source is None:
-            view = response._content
-            self._pieces = iter([view[at : at + PIECE_BYTES] for at in range(0, len(view), PIECE_BYTES)])
-        elif response._content is not None:
-            self._pieces = iter([response._content] if response._content else [])
-        else:
-            if response._started:
-                raise StreamConsumed("the body can be iterated once, and was; read() keeps it")
-            response._started = True
-            self._pieces = iter(())
-        self._pipeline = Pipeline(self._codings) if self._codings else _NOTHING_TO_UNDO
-
-    async def _next_piece(self) -> bytes:
-        """Return the next decoded piece, ``b""`` at the end."""
-        if self._pieces is None:
-            self._begin()
-        response = self._response
-        try:
-            return await self._read_piece(response)
-        except RequestError as error:
-            response.abort()
-            if error.request is None:
-                error.request = response.request
-            raise
-
-    async def _read_piece(self, response: Response) -> bytes:
-        source = response._source
-        pipeline = self._pipeline
-        while True:
-            piece = next(self._pieces, None)  # type: ignore[arg-type]  # set by _begin
-            if piece:
-                self._this_turn += len(piece)
-                if self._this_turn > MAX_BYTES_PER_TURN:
-                    self._this_turn = 0
-                    await asyncio.sleep(0)
-                return piece
-            if source is None or response._content is not None:
-                return b""
-            data = await source.receive()
-            if not pipeline:
-                return data
-            self._this_turn = 0
-            if not data:
-                pipeline.finish()
-                return b""
-            self._pieces = pipeline.decode(data)
-
-
-_NOTHING_TO_UNDO: Final = Pipeline(())
-
-
-class TextIterator:
-    """Iterates over a body as text; made by `Response.iter_text`."""
-
-    __slots__ = ("_bytes", "_decoder", "_ended", "_response")
-
-    def __init__(self, response: Response) -> None:
-        self._response = response
-        self._bytes = response.iter_bytes()
-        self._decoder: codecs.IncrementalDecoder | None = None
-        self._ended = False
-
-    def __aiter__(self) -> TextIterator:
-        return self
-
-    async def __anext__(self) -> str:
-        start = b""
-        while not self._ended:
-            piece = await self._bytes._next_piece()
-            self._ended = not piece
-            if self._decoder is None:
-                # The longest byte order mark has four bytes.
-                start += piece
-                if len(start) < 4 and not self._ended:
-                    continue
-                piece = start
-                name = self._response._encoding or self._response._find_encoding(start)
-                self._decoder = codecs.getincrementaldecoder(_without_mark(name, start))("replace")
-            text = self._decoder.decode(piece, self._ended)
-            if text:
-                return text
-        raise StopAsyncIteration
-
-    async def close(self) -> None:
-        """Give up what is left of the body."""
-        await self._response.close()
-
-
-class LineIterator:
-    """Iterates over the lines of a body; made by `Response.iter_lines`."""
-
-    __slots__ = ("_ended", "_lines", "_open", "_text")
-
-    def __init__(self, response: Response) -> None:
-        self._text = response.iter_text()
-        self._lines: deque[str] = deque()
-        # The pieces of the line that has not ended yet, joined only once: a long line costs what it is long.
-        self._open: list[str] = []
-        self._ended = False
-
-    def __aiter__(self) -> LineIterator:
-        return self
-
-    async def __anext__(self) -> str:
-        lines = self._lines
-        while not lines:
-            if self._ended:
-                raise StopAsyncIteration
-            try:
-                self._split(await self._text.__anext__())
-            except StopAsyncIteration:
-                self._ended = True
-                if self._open:
-                    lines.append("".join(self._open).removesuffix("\r"))
-                    self._open.clear()
-        return lines.popleft()
-
-    def _split(self, text: str) -> None:
-        if self._open and self._open[-1].endswith("\r"):
-            # A CR at the end of a piece: whether LF follows shows only now.
-            last = self._open.pop()
-            text = last + text
-        if "\r" in text:
-            held = text.endswith("\r")
-            parts = text[: -1 if held else None].replace("\r\n", "\n").replace("\r", "\n").split("\n")
-            if held:
-                parts[-1] += "\r"
-        else:
-            parts = text.split("\n")
-        if len(parts) > 1:
-            parts[0] = "".join((*self._open, parts[0]))
-            self._open.clear()
-            self._lines.extend(parts[:-1])
-        if parts[-1]:
-            self._open.append(parts[-1])
-
-    async def close(self) -> None:
-        """Give up what is left of the body."""
-        await self._text.close()
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        for name, value in state[1].items():
+            setattr(self, name, value)
+        self.headers = CIMultiDictProxy(state[1]["headers"])

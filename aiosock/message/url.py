@@ -26,7 +26,7 @@ Params: TypeAlias = str | Mapping[str, Scalar | Sequence[Scalar]] | Iterable[tup
 
 # RFC 3986, appendix B.
 _split = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL).fullmatch
-_find_control = re.compile(r"[\x00-\x1f\x7f]").search
+_find_forbidden = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]").search
 _match_host = re.compile(r"(?!\.)(?:[a-z0-9_-]{1,63}(?:\.|$))+", re.IGNORECASE).fullmatch
 # What may stand in a path or a query; '[' and ']' may not, strictly, but the whole web leaves them as they are.
 _quote = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]").sub
@@ -62,7 +62,7 @@ def parse_url(text: str | URL) -> Location:
 
     Raises:
         InvalidURL: No host, an unknown scheme, a bad port, a host with a character that a host cannot have, or a
-            control character anywhere; the message shows the part.
+            control character or lone surrogate anywhere; the message shows the part.
     """
     if isinstance(text, URL):
         text = str(text)
@@ -73,66 +73,76 @@ def parse_url(text: str | URL) -> Location:
 
 @lru_cache(maxsize=MAX_CACHED_URLS)
 def _parse(text: str) -> Location:
-    refuse_controls(text)
+    refuse_forbidden(text)
     scheme, authority, path, query, fragment = _components(text)
     if scheme is None:
         raise InvalidURL(f"the URL has no scheme (http:// or https://): {_shown(text)}")
     scheme = scheme.lower()
     if scheme not in DEFAULT_PORTS:
-        raise InvalidURL(f"the URL's scheme is not http or https: {scheme[:40]!r}")
+        # In "user:password@host" what looks like a scheme is none.
+        shown = "" if authority is None and "@" in path else f": {scheme[:40]!r}"
+        raise InvalidURL(f"the URL's scheme is not http or https{shown}")
     if not authority:
         raise InvalidURL(f"the URL has no host: {scheme}:{_shown(path)}")
     userinfo, at, hostport = authority.rpartition("@")
-    host, port = _split_port(hostport)
-    host = _normalise_host(host)
-    named = host.partition("%")[0]
+    try:
+        host, port = _split_port(hostport)
+        host = _normalise_host(host)
+    except InvalidURL:
+        if at or "@" not in text:
+            raise
+        # What stands where the host should be may be the beginning of a password, which is not for a message.
+        raise InvalidURL(
+            "the URL's host or port cannot be used; in front of '@' the characters '/', '?' and '#' must be "
+            "percent-encoded"
+        ) from None
+    named, percent, zone = host.partition("%")
     shown_host = f"[{named}]" if ":" in host else host
     port_number = DEFAULT_PORTS[scheme] if port is None else port
-    shown_authority = shown_host if port_number == DEFAULT_PORTS[scheme] else f"{shown_host}:{port_number}"
+    suffix = "" if port_number == DEFAULT_PORTS[scheme] else f":{port_number}"
     target = quote(path) or "/"
     if query is not None:
         target = f"{target}?{quote(query)}"
     tail = "" if fragment is None else f"#{quote(fragment)}"
-    # The zone stays in the URL, where it says where to connect; it never goes into Host.
-    url_authority = shown_authority.replace(f"[{named}]", f"[{host}]", 1) if host != named else shown_authority
+    # The zone stays in the URL, where it says where to connect (RFC 6874); it never goes into Host.
+    url_host = f"[{named}%25{zone}]" if percent else shown_host
     return Location(
-        url=URL(f"{scheme}://{url_authority}{target}{tail}", encoded=True),
+        url=URL(f"{scheme}://{url_host}{suffix}{target}{tail}", encoded=True),
         scheme=scheme,
         host=host,
         port=port_number,
-        authority=shown_authority,
+        authority=f"{shown_host}{suffix}",
         target=target,
         userinfo=userinfo if at else None,
     )
 
 
 def _components(text: str) -> tuple[str | None, str | None, str, str | None, str | None]:
-    match = _split(text)
-    if match is None:
-        raise InvalidURL("the URL cannot be taken apart")  # The expression fits any string; this is for the type.
-    return match[1], match[2], match[3], match[4], match[5]
+    return _split(text).groups()  # type: ignore[union-attr,return-value]  # the expression fits any string
 
 
-def refuse_controls(text: str) -> None:
+def refuse_forbidden(text: str) -> None:
     """
-    Refuse control characters: CR and LF would end the request line, NUL is never meant.
+    Refuse control characters (CR and LF would end the request line, NUL is never meant), and lone surrogates, which
+    are no characters.
 
     Raises:
         InvalidURL: There is one; the message says which, and where.
     """
-    found = _find_control(text)
+    found = _find_forbidden(text)
     if found is not None:
-        raise InvalidURL(f"the URL has the control character {found[0]!r} at position {found.start()}")
+        kind = "control character" if found[0] <= "\x7f" else "lone surrogate"
+        raise InvalidURL(f"the URL has the {kind} {found[0]!r} at position {found.start()}")
 
 
 def quote(text: str) -> str:
     """Percent-encode what may not stand in a path, query or fragment, and nothing else."""
-    return _quote(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass")), text)
+    return _quote(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)
 
 
 def _shown(text: str) -> str:
-    """Return the start of a text for a message, without its query."""
-    return repr(text.partition("?")[0].rpartition("@")[2][:60])
+    """Return the start of a text for a message, without user information, query or fragment."""
+    return repr(text.partition("?")[0].partition("#")[0].rpartition("@")[2][:60])
 
 
 def _split_port(hostport: str) -> tuple[str, int | None]:
@@ -214,6 +224,8 @@ def remove_dot_segments(path: str) -> str:
         if segment == "..":
             if len(out) > 1:
                 out.pop()
+            elif out:
+                out[0] = ""
         elif segment != ".":
             out.append(segment)
     if segments[-1] in (".", ".."):
@@ -254,14 +266,15 @@ def encode_params(params: Params) -> str:
     Return params as the text of a query (application/x-www-form-urlencoded).
 
     Args:
-        params: A mapping, whose values may be sequences; pairs; or a text that is taken as it is. True and False
-            become ``true`` and ``false``; a value of None is left out.
+        params: A mapping, whose values may be sequences; pairs; or a text that is taken as it is, save that ``#``,
+            which would end the query, is percent-encoded. True and False become ``true`` and ``false``; a value of
+            None is left out.
 
     Raises:
         UsageError: Something else.
     """
     if isinstance(params, str):
-        return params
+        return params.replace("#", "%23")
     if isinstance(params, (bytes, bytearray)) or not isinstance(params, Iterable):
         raise UsageError(f"params: takes a mapping, pairs or a str, not {type(params).__name__}")
     items = params.items() if isinstance(params, Mapping) else params
@@ -272,7 +285,24 @@ def encode_params(params: Params) -> str:
         name, value = item
         values = value if isinstance(value, (list, tuple)) else (value,)
         pairs.extend((str(name), _scalar_text(one)) for one in values if one is not None)
-    return urlencode(pairs)
+    return encode_pairs("params", pairs)
+
+
+def encode_pairs(owner: str, pairs: Sequence[tuple[str | bytes, str | bytes]]) -> str:
+    """
+    Return pairs as application/x-www-form-urlencoded.
+
+    Args:
+        owner: The argument that they came in, for the message.
+        pairs: Names and values; str is encoded as UTF-8.
+
+    Raises:
+        UsageError: A str that UTF-8 cannot encode: it has a lone surrogate.
+    """
+    try:
+        return urlencode(pairs)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{owner}: a str has a lone surrogate and cannot be encoded") from error
 
 
 def _scalar_text(value: object) -> str:

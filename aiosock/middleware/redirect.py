@@ -4,13 +4,16 @@ Redirects (RFC 9110, 15.4), in their simple form: method, body, credentials, the
 
 from __future__ import annotations
 
-from aiosock.errors import BodyNotReplayable, InvalidURL, RemoteProtocolError, TooManyRedirects
+from typing import Final
+
+from aiosock.errors import BodyNotReplayable, InvalidURL, RemoteProtocolError, RequestError, TooManyRedirects
 from aiosock.message.request import Request
-from aiosock.message.response import REDIRECT_STATUSES, Response
-from aiosock.message.url import refuse_controls, resolve_reference
+from aiosock.message.response import Response
+from aiosock.message.url import parse_url, refuse_forbidden, resolve_reference
 from aiosock.middleware.chain import Send
 
-CREDENTIALS = ("Authorization", "Cookie", "Proxy-Authorization")
+BOUND_TO_ORIGIN: Final = ("Authorization", "Cookie", "Proxy-Authorization", "Host")
+"""What a request carries for one origin and never to another."""
 
 
 class Redirects:
@@ -18,7 +21,8 @@ class Redirects:
     Follows redirects.
 
     ``request.extensions["follow_redirects"]`` overrides the client's choice for one request. A redirect that is
-    not followed has the request that it asks for as ``response.next_request``.
+    not followed has the request that it asks for as ``response.next_request``, None where its Location cannot be
+    requested (an app's own scheme, say).
 
     Args:
         follow: Follow them unless a request says otherwise.
@@ -39,20 +43,18 @@ class Redirects:
             BodyNotReplayable: 307 or 308, and the body's source can be read only once.
         """
         response = await next(request)
-        if response.status_code not in REDIRECT_STATUSES or not response.is_redirect:
+        if not response.is_redirect:
+            return response
+        if not request.extensions.get("follow_redirects", self._follow):
+            try:
+                response.next_request = redirected(request, response)
+            except RemoteProtocolError:
+                pass  # Not followed, it is the caller's to make sense of.
             return response
         history: tuple[Response, ...] = ()
-        follow = request.extensions.get("follow_redirects", self._follow)
         while response.is_redirect:
-            try:
-                following = redirected(request, response)
-            except BaseException:
-                await response.close()
-                raise
-            if not follow:
-                response.next_request = following
-                break
             await response.close()
+            following = redirected(request, response)
             if len(history) == self._limit:
                 error = TooManyRedirects(f"more than {self._limit} redirects; the last was to {_shown(following)}")
                 error.request = request
@@ -63,7 +65,13 @@ class Redirects:
                 )
             history = (*history, response)
             request = following
-            response = await next(request)
+            try:
+                response = await next(request)
+            except RequestError as failure:
+                # Whoever called knows of the first request only.
+                if failure.request is None:
+                    failure.request = request
+                raise
         response.history = history
         return response
 
@@ -74,33 +82,47 @@ def _shown(request: Request) -> str:
 
 def redirected(request: Request, response: Response) -> Request:
     """
-    Return the request that a redirect asks for.
+    Return the request that a redirect asks for. To another origin it takes no credentials along.
 
     Raises:
         RemoteProtocolError: Its Location cannot be used.
     """
-    location = response.headers.get("Location", "")
     try:
-        # Fields arrive as latin-1; a Location beyond ASCII is meant as UTF-8.
-        reference = location.encode("latin-1").decode("utf-8", "replace")
-        refuse_controls(reference)
-        base = str(request.url)
-        url = resolve_reference(base, reference)
+        reference = _reference(response)
+        url = resolve_reference(str(request.url), reference)
         if "#" not in reference and request.url.raw_fragment:
             url = f"{url}#{request.url.raw_fragment}"
-        following = request.replace(url=url)
+        location = parse_url(url)
     except InvalidURL as error:
         failure = RemoteProtocolError(f"{response.status_code} redirects to what cannot be requested: {error}")
         failure.request = request
         failure.response = response
         raise failure from error
+    # User information that a server sends is no one's to use (RFC 9110, 4.2.4), and `location.url` has none.
+    following = request.replace(url=location.url, target=location.target)
     if _drops_body(response.status_code, request.method):
         following = following.replace(method="GET", content=None)
     if not _same_origin(request, following):
-        for name in CREDENTIALS:
+        for name in BOUND_TO_ORIGIN:
             following.headers.popall(name, None)
-        following.headers.popall("Host", None)
+        following.extensions.pop("server_name", None)
     return following
+
+
+def _reference(response: Response) -> str:
+    """
+    Return the Location as text. Fields arrive as latin-1; beyond ASCII it is meant as UTF-8, and what is not UTF-8
+    keeps its bytes, percent-encoded.
+    """
+    location = response.headers["Location"]
+    try:
+        location = location.encode("latin-1").decode()
+    except UnicodeEncodeError:
+        pass  # No field of the network's: it is text already.
+    except UnicodeDecodeError:
+        location = "".join(char if char.isascii() else f"%{ord(char):02X}" for char in location)
+    refuse_forbidden(location)
+    return location
 
 
 def _drops_body(status_code: int, method: str) -> bool:
