@@ -7,15 +7,18 @@ Plain bookkeeping. Whatever happens here happens in one step; the pool decides, 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import takewhile
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from aiosock.connection.dial import Origin
+from aiosock.connection.dial import Origin
+from aiosock.errors import ConnectTimeout
 
 C = TypeVar("C")
+Dialler = Callable[[Origin, Callable[[str], None]], Awaitable[C]]
+"""What opens a connection to an origin; its second argument is told which stage begins."""
 
 
 class Waiter(Generic[C]):
@@ -26,28 +29,46 @@ class Waiter(Generic[C]):
         sequence: The place in line, one count over all origins.
         fresh: Only a newly dialled connection will do.
         connect_seconds: How long a dial may take on its behalf, None for as long as it takes.
-        future: Gets the connection, or the error.
+        pool_seconds: How long the queue may stand still, ``math.inf`` for as long as it takes.
+        deadline: When it gives up in any case, in time of the loop; ``math.inf`` for never.
+        future: Gets the connection, or the error. It may be cancelled a turn before the waiter leaves the line.
         dial: The dial that is under way for it, None while there is none.
         enqueued_at: When it began to wait, in time of the loop.
         timer: Its deadline's.
     """
 
-    __slots__ = ("connect_seconds", "dial", "enqueued_at", "fresh", "future", "queue", "sequence", "timer")
+    __slots__ = (
+        "connect_seconds",
+        "deadline",
+        "dial",
+        "enqueued_at",
+        "fresh",
+        "future",
+        "pool_seconds",
+        "queue",
+        "sequence",
+        "timer",
+    )
 
     def __init__(
         self,
         queue: Queue[C],
         sequence: int,
-        fresh: bool,
-        connect_seconds: float | None,
         future: asyncio.Future[C],
-        enqueued_at: float,
+        *,
+        fresh: bool = False,
+        connect_seconds: float | None = None,
+        pool_seconds: float = math.inf,
+        deadline: float = math.inf,
+        enqueued_at: float = 0.0,
     ) -> None:
         self.queue = queue
         self.sequence = sequence
+        self.future = future
         self.fresh = fresh
         self.connect_seconds = connect_seconds
-        self.future = future
+        self.pool_seconds = pool_seconds
+        self.deadline = deadline
         self.enqueued_at = enqueued_at
         self.dial: Dial[C] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -58,9 +79,9 @@ class Dial(Generic[C]):
     A connection on its way.
 
     Attributes:
-        waiter: For whom it is, None once it became surplus.
-        task: What dials.
-        scope: Bounds its time; None before the task has begun and after it has ended.
+        waiter: For whom it is, None once it became surplus or was called off.
+        task: What dials; None before it has begun and after it has ended.
+        scope: Bounds its time; None before it has begun and after it has ended.
         seconds: The bound.
         stage: What it is doing, in words for a message.
     """
@@ -75,22 +96,56 @@ class Dial(Generic[C]):
         self.task: asyncio.Task[C] | None = None
         self.scope: asyncio.Timeout | None = None
 
+    @property
+    def over(self) -> bool:
+        """It has ended, was called off or is out of time: nothing more is to be hoped from it."""
+        return self.task is None or self.task.done() or self.task.cancelling() > 0
+
+    def report(self, stage: str) -> None:
+        """Remember which stage begins."""
+        self.stage = stage
+
+    async def run(self, dial: Dialler[C]) -> C:
+        """
+        Return a new connection.
+
+        Raises:
+            ConnectTimeout: It took longer than it may; the message says at which stage it was.
+            Exception: Whatever the dialler raised.
+        """
+        try:
+            async with asyncio.timeout(self.seconds) as self.scope:
+                return await dial(self.queue.origin, self.report)
+        except TimeoutError as error:
+            if not (self.scope and self.scope.expired()):
+                raise
+            raise ConnectTimeout(
+                f"connecting to {self.queue.origin} took longer than {self.seconds} s; it was {self.stage}"
+            ) from error
+        finally:
+            # A scope has its task, which has the error, which has this frame in its traceback: without this, a cycle.
+            self.scope = None
+
     def serve(self, waiter: Waiter[C], now: float) -> None:
         """Go on for another waiter, who has not waited for it yet and gets the whole time."""
         self.waiter = waiter
-        waiter.dial = self
         self.seconds = waiter.connect_seconds
         if self.scope is not None:
             self.scope.reschedule(None if self.seconds is None else now + self.seconds)
+        self.queue.start(waiter, self)
 
 
 class Queue(Generic[C]):
     """
     One origin's part of the pool.
 
+    Args:
+        origin: Where its connections lead to.
+        most: How many connections it may have, ``math.inf`` for as many as it takes.
+
     Attributes:
         count: Connections in any state, dials included.
-        idle: Idle connections, the last used at the end.
+        idle: Idle connections with the time they expire at, the last used at the end.
         dials: Dials under way.
         served: Waiters for whom a dial is under way, oldest first.
         queued: Waiters for whom none is, oldest first.
@@ -99,12 +154,13 @@ class Queue(Generic[C]):
         listed: The sequence under which the pool has listed this queue as startable; None when it has not.
     """
 
-    __slots__ = ("count", "dials", "idle", "listed", "moved_at", "origin", "queued", "served", "surplus")
+    __slots__ = ("count", "dials", "idle", "listed", "most", "moved_at", "origin", "queued", "served", "surplus")
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, most: float) -> None:
         self.origin = origin
+        self.most = most
         self.count = 0
-        self.idle: list[C] = []
+        self.idle: OrderedDict[C, float] = OrderedDict()
         self.dials: dict[Dial[C], None] = {}
         self.served: OrderedDict[Waiter[C], None] = OrderedDict()
         self.queued: OrderedDict[Waiter[C], None] = OrderedDict()
@@ -117,18 +173,26 @@ class Queue(Generic[C]):
         """Nothing is left to remember."""
         return not self.count and not self.served and not self.queued
 
+    @property
+    def is_full(self) -> bool:
+        """It may have no more connections. Idle ones make room: who waits beside them wants a fresh one."""
+        return self.count - len(self.idle) >= self.most
+
     def waiters(self) -> Iterator[Waiter[C]]:
-        """Iterate over all waiters; those with a dial are older than those without."""
+        """Iterate over all waiters, first those with a dial."""
         yield from self.served
         yield from self.queued
 
     def oldest(self, *, reused: bool) -> Waiter[C] | None:
         """Return the oldest waiter, among those who take a connection that was used before if it is one."""
-        self.next_queued()
-        for waiter in self.waiters():
-            if not waiter.future.done() and not (reused and waiter.fresh):
-                return waiter
-        return None
+        oldest: Waiter[C] | None = None
+        for line in (self.served, self.queued):
+            for waiter in line:
+                if not (reused and waiter.fresh):
+                    if oldest is None or waiter.sequence < oldest.sequence:
+                        oldest = waiter
+                    break
+        return oldest
 
     def next_queued(self) -> Waiter[C] | None:
         """
@@ -148,10 +212,17 @@ class Queue(Generic[C]):
         """Add a waiter without a dial, in its place."""
         _insert(self.queued, waiter)
 
-    def start(self, waiter: Waiter[C]) -> None:
+    def start(self, waiter: Waiter[C], dial: Dial[C]) -> None:
         """Move a waiter to those for whom a dial is under way."""
+        waiter.dial = dial
         del self.queued[waiter]
         _insert(self.served, waiter)
+
+    def stop(self, waiter: Waiter[C]) -> None:
+        """Move a waiter back to those without a dial, in its place."""
+        waiter.dial = None
+        del self.served[waiter]
+        _insert(self.queued, waiter)
 
     def remove(self, waiter: Waiter[C]) -> None:
         """Forget a waiter, wherever it is."""

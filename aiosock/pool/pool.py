@@ -9,54 +9,23 @@ cannot catch them half done. Dials run in tasks of their own, on behalf of their
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import math
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from aiosock.config import Limits
 from aiosock.connection.dial import Origin
-from aiosock.errors import AiosockError, ClientClosed, ConnectTimeout, PoolTimeout, TotalTimeout
-from aiosock.pool.origin import Dial, Queue, Waiter
+from aiosock.errors import ClientClosed, ConnectError, PoolTimeout, TotalTimeout
+from aiosock.pool.idle import Idle, Pooled
+from aiosock.pool.line import Line
+from aiosock.pool.origin import Dial, Dialler, Queue, Waiter
 
 logger = logging.getLogger("aiosock.pool")
 
 CLOSE_SECONDS: Final = 2.0
 """How long closing waits for cancelled tasks to end."""
-
-
-class Pooled(Protocol):
-    """What the pool asks of a connection."""
-
-    @property
-    def capacity(self) -> int:
-        """How many more requests it can carry now; HTTP/1.1: one or none."""
-        ...
-
-    @property
-    def keep_alive_seconds(self) -> int | None:
-        """How long the peer said that it keeps an idle connection."""
-        ...
-
-    def is_alive(self) -> bool:
-        """Look, without waiting, whether the idle connection can be used."""
-        ...
-
-    def watch(self, callback: Callable[[], None] | None) -> None:
-        """Call back when an idle connection has something to say."""
-        ...
-
-    def close(self) -> None:
-        """Close in good order, without waiting."""
-        ...
-
-    def abort(self) -> None:
-        """Close at once."""
-        ...
 
 
 class PoolStats(NamedTuple):
@@ -84,7 +53,6 @@ class PoolStats(NamedTuple):
 
 
 C = TypeVar("C", bound=Pooled)
-Dialling = Callable[[Origin, Callable[[str], None]], Awaitable[C]]
 
 
 class Pool(Generic[C]):
@@ -97,29 +65,24 @@ class Pool(Generic[C]):
 
     Attributes:
         opened: Connections opened so far.
-        reused: Times an idle connection was used again.
+        reused: Times a connection was used again.
         debug: Check the invariant after every change; for tests.
     """
 
-    def __init__(self, dial: Dialling[C], limits: Limits, *, debug: bool = False) -> None:
+    def __init__(self, dial: Dialler[C], limits: Limits, *, debug: bool = False) -> None:
         self._dial = dial
         self._limits = limits
         self._max_total = limits.max_connections or math.inf
         self._max_per_host = limits.max_connections_per_host or math.inf
         self._loop = asyncio.get_running_loop()
         self._queues: dict[Origin, Queue[C]] = {}
+        self._idle: Idle[C] = Idle(self._loop, limits, self._free_slot)
         self._active: dict[C, Queue[C]] = {}
-        # All idle connections with the time they expire at, the longest idle first.
-        self._idle: OrderedDict[C, tuple[Queue[C], float]] = OrderedDict()
         self._count = 0
+        self._waiting = 0
         self._sequences = count()
-        # Queues whose oldest waiter without a dial could have one but for the total limit, by that waiter's
-        # sequence. Entries go stale; `Queue.listed` tells.
-        self._startable: list[tuple[int, int, Queue[C]]] = []
-        self._ties = count()
+        self._line: Line[C] = Line()
         self._moved_at = self._loop.time()
-        self._reaper: asyncio.TimerHandle | None = None
-        self._reap_at = math.inf
         self._tasks: set[asyncio.Task[object]] = set()
         self._closed = False
         self.opened = 0
@@ -146,7 +109,7 @@ class Pool(Generic[C]):
     @property
     def waiting(self) -> int:
         """Requests that wait for a connection."""
-        return sum(len(queue.served) + len(queue.queued) for queue in self._queues.values())
+        return self._waiting
 
     def __repr__(self) -> str:
         return repr(self.stats())
@@ -172,24 +135,11 @@ class Pool(Generic[C]):
         queue = self._queues.get(origin)
         if queue is None or not queue.idle:
             return None
-        now = self._loop.time()
-        found: C | None = None
-        while queue.idle and found is None:
-            connection = queue.idle.pop()
-            _, expires_at = self._idle.pop(connection)
-            connection.watch(None)
-            if now < expires_at and connection.is_alive():
-                found = connection
-                self._active[connection] = queue
-                self.reused += 1
-            else:
-                connection.close()
-                self._free_slot(queue)
-        if found is None:
-            self._start_dials()
-            self._forget_if_empty(queue)
+        connection = self._idle.take(queue)
+        if connection is not None:
+            self._activate(connection, queue)
         self._check()
-        return found
+        return connection
 
     async def take(
         self,
@@ -222,36 +172,62 @@ class Pool(Generic[C]):
         self._refuse_when_closed()
         queue = self._queues.get(origin)
         if queue is None:
-            queue = self._queues[origin] = Queue(origin)
-        now = self._loop.time()
-        waiter: Waiter[C] = Waiter(queue, ticket, fresh, connect_seconds, self._loop.create_future(), now)
-        queue.enqueue(waiter)
-        if queue.surplus is not None:
-            dial, queue.surplus = queue.surplus, None
-            queue.start(waiter)
-            dial.serve(waiter, now)
-        else:
-            self._list(queue)
-            self._start_dials()
-        self._watch_deadlines(waiter, math.inf if pool_seconds is None else pool_seconds, deadline)
-        self._check()
+            queue = self._queues[origin] = Queue(origin, self._max_per_host)
+        waiter: Waiter[C] = Waiter(
+            queue,
+            ticket,
+            self._loop.create_future(),
+            fresh=fresh,
+            connect_seconds=connect_seconds,
+            pool_seconds=math.inf if pool_seconds is None else pool_seconds,
+            deadline=deadline,
+            enqueued_at=self._loop.time(),
+        )
+        self._enqueue(waiter)
         try:
-            return await waiter.future
+            connection = await waiter.future
+            # It may have been closed between being handed over and this turn.
+            self._refuse_when_closed()
+            return connection
         except BaseException:
             self._withdraw(waiter)
             raise
+        finally:
+            # An error has this frame in its traceback, and the waiter has the error: without this, a cycle.
+            del waiter
 
-    def _withdraw(self, waiter: Waiter[C]) -> None:
-        """A waiter goes away: failed, timed out or cancelled, the last maybe after it was served."""
-        future = waiter.future
-        if future.done() and not future.cancelled() and future.exception() is None:
-            # It is not known to be bad; somebody else may have it.
-            self.release(future.result())
-        self._remove(waiter)
+    def _enqueue(self, waiter: Waiter[C]) -> None:
+        queue = waiter.queue
+        queue.enqueue(waiter)
+        self._waiting += 1
+        self._watch_deadline(waiter, waiter.enqueued_at)
+        dial = queue.surplus
+        if dial is not None and not dial.over:
+            queue.surplus = None
+            dial.serve(waiter, waiter.enqueued_at)
+        else:
+            self._line.list(queue)
+            self._start_dials()
         self._check()
 
-    def _remove(self, waiter: Waiter[C]) -> None:
-        """Forget a waiter, and find other work for its dial or call it off."""
+    def _withdraw(self, waiter: Waiter[C]) -> None:
+        """A waiter goes away with an error: it failed, or was cancelled, maybe after it was served."""
+        future = waiter.future
+        if future.cancelled() or not future.done():
+            self._waiting -= 1
+            self._leave(waiter)
+        elif future.exception() is None:
+            # Not known to be bad; somebody else may have it.
+            self.release(future.result())
+        self._check()
+
+    def _fail(self, waiter: Waiter[C], error: BaseException) -> None:
+        self._waiting -= 1
+        waiter.future.set_exception(error)
+        self._leave(waiter)
+
+    def _leave(self, waiter: Waiter[C], *, may_be_surplus: bool = False) -> None:
+        """A wait is over: the waiter is forgotten, and there is other work for its dial or it is called off."""
         if waiter.timer is not None:
             waiter.timer.cancel()
             waiter.timer = None
@@ -259,10 +235,15 @@ class Pool(Generic[C]):
         queue.remove(waiter)
         dial, waiter.dial = waiter.dial, None
         if dial is not None:
-            self._reassign(dial, may_be_surplus=False)
-        self._list(queue)
-        self._start_dials()
+            self._reassign(dial, may_be_surplus=may_be_surplus)
+        self._line.list(queue)
         self._forget_if_empty(queue)
+
+    def _oldest(self, queue: Queue[C], *, reused: bool) -> Waiter[C] | None:
+        """Return a queue's oldest waiter; those that were cancelled, and still have to go, leave on the way."""
+        while (waiter := queue.oldest(reused=reused)) is not None and waiter.future.done():
+            self._leave(waiter)
+        return waiter
 
     # Giving back
 
@@ -270,12 +251,11 @@ class Pool(Generic[C]):
         """Take back a connection whose exchange is over: it goes to a waiter, rests, or is closed."""
         queue = self._active.pop(connection)
         if self._closed or not connection.capacity:
-            connection.close()
-            self._free_slot(queue)
-            self._start_dials()
-            self._forget_if_empty(queue)
-        else:
+            self._close(connection, queue)
+        elif self._waiting:
             self._place(connection, queue)
+        else:
+            self._idle.park(connection, queue)
         self._check()
 
     def adopt(self, task: asyncio.Task[None]) -> None:
@@ -284,229 +264,117 @@ class Pool(Generic[C]):
         task.add_done_callback(self._tasks.discard)
 
     def _place(self, connection: C, queue: Queue[C]) -> None:
-        """A connection is free: its origin's oldest waiter has it, unless an older one elsewhere needs its place."""
-        waiter = queue.oldest(reused=True)
-        blocked = self._oldest_startable()
-        if blocked is not None and blocked is not queue:
-            first = blocked.next_queued()
-            if first is not None and (waiter is None or first.sequence < waiter.sequence):
-                connection.close()
-                self._free_slot(queue)
-                self._start_dials()
-                self._forget_if_empty(queue)
-                return
-        if waiter is not None:
-            self.reused += 1
-            self._hand(connection, waiter, may_be_surplus=True)
+        """
+        A connection is free: its origin's oldest waiter has it.
+
+        An older one may be unable to use it but for its place: one that is blocked elsewhere by the total limit
+        alone, or one here that wants a fresh connection. Then it is closed, and that one dials.
+        """
+        waiter = self._oldest(queue, reused=True)
+        first = waiter
+        for other in (queue.next_queued(), self._line.oldest()):
+            if other is not None and (first is None or other.sequence < first.sequence):
+                first = other
+        if first is None:
+            self._idle.park(connection, queue)
+        elif first is waiter and connection.is_alive():
+            self._hand(connection, first, may_be_surplus=True)
         else:
-            self._park(connection, queue)
+            self._close(connection, queue)
 
     def _hand(self, connection: C, waiter: Waiter[C], *, may_be_surplus: bool) -> None:
         queue = waiter.queue
-        queue.remove(waiter)
-        if waiter.timer is not None:
-            waiter.timer.cancel()
-            waiter.timer = None
-        self._active[connection] = queue
         queue.moved_at = self._moved_at = self._loop.time()
+        self._waiting -= 1
+        self._activate(connection, queue)
         waiter.future.set_result(connection)
-        dial, waiter.dial = waiter.dial, None
-        if dial is not None:
-            self._reassign(dial, may_be_surplus=may_be_surplus)
-        self._list(queue)
+        self._leave(waiter, may_be_surplus=may_be_surplus)
 
-    def _park(self, connection: C, queue: Queue[C]) -> None:
-        limits = self._limits
-        seconds = math.inf if limits.keepalive_expiry is None else limits.keepalive_expiry
-        announced = connection.keep_alive_seconds
-        if announced is not None:
-            # A second early: the server's clock began before ours.
-            seconds = min(seconds, announced - 1)
-        most = limits.max_keepalive_connections
-        while self._idle and most is not None and len(self._idle) >= most:
-            self._evict(next(iter(self._idle)))
-        if seconds <= 0 or most == 0:
-            connection.close()
-            self._free_slot(queue)
-            self._start_dials()
-            self._forget_if_empty(queue)
-            return
-        expires_at = self._loop.time() + seconds
-        queue.idle.append(connection)
-        self._idle[connection] = (queue, expires_at)
-        connection.watch(partial(self._on_idle_readable, connection))
-        self._reap_by(expires_at)
-        self._start_dials()
+    def _activate(self, connection: C, queue: Queue[C]) -> None:
+        self._active[connection] = queue
+        if connection.requests_served:
+            self.reused += 1
 
-    def _on_idle_readable(self, connection: C) -> None:
-        if connection in self._idle and not connection.is_alive():
-            self._evict(connection)
-            self._check()
-
-    def _evict(self, connection: C) -> None:
-        """Close an idle connection."""
-        queue, _ = self._idle.pop(connection)
-        queue.idle.remove(connection)
-        connection.watch(None)
+    def _close(self, connection: C, queue: Queue[C]) -> None:
         connection.close()
         self._free_slot(queue)
-        self._forget_if_empty(queue)
-
-    def _reap_by(self, when: float) -> None:
-        if when < self._reap_at:
-            if self._reaper is not None:
-                self._reaper.cancel()
-            self._reap_at = when
-            self._reaper = self._loop.call_at(when, self._reap)
-
-    def _reap(self) -> None:
-        """Close what has expired; the one timer for all idle connections."""
-        now = max(self._loop.time(), self._reap_at)
-        self._reaper = None
-        self._reap_at = math.inf
-        for connection, (_, expires_at) in list(self._idle.items()):
-            if expires_at <= now:
-                self._evict(connection)
-        if self._idle:
-            self._reap_by(min(expires_at for _, expires_at in self._idle.values()))
-        self._check()
-
-    # Dialling
+        self._start_dials()
 
     def _free_slot(self, queue: Queue[C]) -> None:
         queue.count -= 1
         self._count -= 1
-        self._list(queue)
+        self._line.list(queue)
+        self._forget_if_empty(queue)
 
     def _forget_if_empty(self, queue: Queue[C]) -> None:
-        if queue.empty:
-            self._queues.pop(queue.origin, None)
+        # A waiter that was cancelled may leave a queue that was forgotten long since, and has a successor.
+        if queue.empty and self._queues.get(queue.origin) is queue:
+            del self._queues[queue.origin]
 
-    def _list(self, queue: Queue[C]) -> None:
-        """Note that a queue's oldest waiter could have a dial, if only the total limit allows."""
-        waiter = queue.next_queued()
-        if waiter is None or waiter.sequence == queue.listed or self._host_is_full(queue):
-            return
-        queue.listed = waiter.sequence
-        heapq.heappush(self._startable, (waiter.sequence, next(self._ties), queue))
-
-    def _host_is_full(self, queue: Queue[C]) -> bool:
-        # Idle connections that nobody in the queue wants (all want a fresh one) make room.
-        return queue.count - len(queue.idle) >= self._max_per_host
-
-    def _oldest_startable(self) -> Queue[C] | None:
-        """Return the queue of the oldest waiter that only the total limit can keep from a dial."""
-        startable = self._startable
-        while startable:
-            sequence, _, queue = startable[0]
-            if queue.listed == sequence:
-                waiter = queue.next_queued()
-                if waiter is not None and waiter.sequence == sequence and not self._host_is_full(queue):
-                    return queue
-                queue.listed = None
-                heapq.heappop(startable)
-                self._list(queue)
-            else:
-                heapq.heappop(startable)
-        return None
+    # Dialling
 
     def _start_dials(self) -> None:
         """Dial for whoever may have a dial, oldest first; the longest idle connection gives way."""
-        if self._closed:
-            return
-        while (queue := self._oldest_startable()) is not None:
+        while not self._closed and (waiter := self._line.oldest()) is not None:
+            queue = waiter.queue
             if queue.count >= self._max_per_host:
-                self._evict(queue.idle[0])
+                self._idle.close_longest(queue)
             elif self._count >= self._max_total:
                 if not self._idle:
                     return
-                self._evict(next(iter(self._idle)))
-            waiter = queue.next_queued()
-            if waiter is not None and self._count < self._max_total:
-                self._start_dial(queue, waiter)
+                self._idle.close_longest()
+            self._start_dial(waiter)
 
-    def _start_dial(self, queue: Queue[C], waiter: Waiter[C]) -> None:
-        queue.start(waiter)
+    def _start_dial(self, waiter: Waiter[C]) -> None:
+        queue = waiter.queue
         queue.count += 1
         self._count += 1
-        self._queues[queue.origin] = queue
         dial = Dial(queue, waiter)
-        waiter.dial = dial
         queue.dials[dial] = None
-        task = self._loop.create_task(self._run(dial))
-        dial.task = task
+        queue.start(waiter, dial)
+        task = dial.task = self._loop.create_task(dial.run(self._dial))
         self._tasks.add(task)
         task.add_done_callback(partial(self._on_dialled, dial))
-        self._list(queue)
-
-    async def _run(self, dial: Dial[C]) -> C:
-        def report(stage: str) -> None:
-            dial.stage = stage
-
-        try:
-            async with asyncio.timeout(dial.seconds) as dial.scope:
-                try:
-                    return await self._dial(dial.queue.origin, report)
-                finally:
-                    dial.scope = None
-        except AiosockError:
-            raise
-        except TimeoutError as error:
-            raise ConnectTimeout(
-                f"connecting to {dial.queue.origin} took longer than {dial.seconds} s; it was {dial.stage}"
-            ) from error
+        self._line.list(queue)
 
     def _on_dialled(self, dial: Dial[C], task: asyncio.Task[C]) -> None:
-        queue, waiter = dial.queue, dial.waiter
-        if queue.surplus is dial:
-            queue.surplus = None
+        queue = dial.queue
+        # An error has the dial in its traceback, and the task has the error: without this, a cycle.
+        dial.task = None
         self._tasks.discard(task)
         del queue.dials[dial]
+        if queue.surplus is dial:
+            queue.surplus = None
+        if dial.waiter is not None and dial.waiter.future.done():
+            self._leave(dial.waiter)
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
-            self._free_slot(queue)
-            if waiter is not None:
-                waiter.dial = None
-                if error is None:
-                    error = ClientClosed("the client was closed while connecting")
-                if not waiter.future.done():
-                    waiter.future.set_exception(error)
-                queue.remove(waiter)
+            if dial.waiter is not None:
                 queue.moved_at = self._moved_at = self._loop.time()
+                self._fail(dial.waiter, error or ConnectError(f"connecting to {queue.origin} was cancelled"))
             elif error is not None:
                 logger.debug("a connection that nobody waits for any more failed: %s", error)
+            self._free_slot(queue)
             self._start_dials()
         elif self._closed:
             task.result().abort()
             self._free_slot(queue)
         else:
             self.opened += 1
-            self._place_new(task.result(), queue, dial)
-        self._forget_if_empty(queue)
+            self._place_new(task.result(), dial)
         self._check()
 
-    def _place_new(self, connection: C, queue: Queue[C], dial: Dial[C]) -> None:
-        """A dial succeeded: the oldest waiter has the connection; whoever the dial was for takes that one's dial."""
-        intended = dial.waiter
-        waiter = queue.oldest(reused=False)
-        if waiter is not None and waiter is not intended:
-            if intended is not None:
-                intended.dial = None
-                if waiter.dial is not None:
-                    waiter.dial.serve(intended, self._loop.time())
-                    waiter.dial = None
-                else:
-                    # Neither has a dial now: back in line, in its place.
-                    queue.remove(intended)
-                    queue.enqueue(intended)
-        elif waiter is not None:
-            waiter.dial = None
+    def _place_new(self, connection: C, dial: Dial[C]) -> None:
+        """A dial succeeded: the oldest waiter has the connection; if that is not whom it was for, they swap dials."""
+        queue, intended = dial.queue, dial.waiter
+        if intended is not None:
+            dial.waiter = None
+            queue.stop(intended)
+        waiter = self._oldest(queue, reused=False)
         if waiter is not None:
             self._hand(connection, waiter, may_be_surplus=False)
             self._start_dials()
         else:
-            if intended is not None:
-                intended.dial = None
             self._place(connection, queue)
 
     def _reassign(self, dial: Dial[C], *, may_be_surplus: bool) -> None:
@@ -515,49 +383,48 @@ class Pool(Generic[C]):
 
         There are never more dials than waiters, save one whose waiter got an idle connection first.
         """
-        queue = dial.queue
         dial.waiter = None
+        if dial.task is None or dial.over:
+            return
+        queue = dial.queue
         following = queue.next_queued()
-        if following is not None:
-            queue.start(following)
+        if self._closed:
+            dial.task.cancel()
+        elif following is not None:
             dial.serve(following, self._loop.time())
         elif may_be_surplus and queue.surplus is None:
             queue.surplus = dial
-        elif dial.task is not None:
+        else:
             dial.task.cancel()
 
     # Deadlines of those who wait
 
-    def _watch_deadlines(self, waiter: Waiter[C], pool_seconds: float, deadline: float) -> None:
-        if waiter.future.done():
-            return
-        when = min(self._loop.time() + pool_seconds, deadline)
+    def _watch_deadline(self, waiter: Waiter[C], since: float) -> None:
+        when = min(since + waiter.pool_seconds, waiter.deadline)
         if when < math.inf:
-            waiter.timer = self._loop.call_at(when, self._on_deadline, waiter, when, pool_seconds, deadline)
+            waiter.timer = self._loop.call_at(when, self._on_deadline, waiter, when)
 
-    def _on_deadline(self, waiter: Waiter[C], when: float, pool_seconds: float, deadline: float) -> None:
+    def _on_deadline(self, waiter: Waiter[C], when: float) -> None:
         waiter.timer = None
         if waiter.future.done():
             return
+        # A timer may come a little early, by the clock's resolution.
         now = max(self._loop.time(), when)
-        if deadline <= now:
-            waiter.future.set_exception(
-                TotalTimeout(f"no connection in the time for the whole request; {self._state(waiter)}")
-            )
-            return
         stands_since = now if waiter.dial is not None else self._moved(waiter)
-        if stands_since + pool_seconds <= now:
-            waiter.future.set_exception(
-                PoolTimeout(f"the queue for a connection stood still for {pool_seconds} s; {self._state(waiter)}")
-            )
-            return
-        when = min(stands_since + pool_seconds, deadline)
-        waiter.timer = self._loop.call_at(when, self._on_deadline, waiter, when, pool_seconds, deadline)
+        if waiter.deadline <= now:
+            what = "no connection in the time for the whole request"
+            self._fail(waiter, TotalTimeout(f"{what}; {self._state(waiter)}"))
+        elif stands_since + waiter.pool_seconds <= now:
+            what = f"the queue for a connection stood still for {waiter.pool_seconds} s"
+            self._fail(waiter, PoolTimeout(f"{what}; {self._state(waiter)}"))
+        else:
+            self._watch_deadline(waiter, stands_since)
+        self._check()
 
     def _moved(self, waiter: Waiter[C]) -> float:
         """Return when the queue last moved: its origin's alone where the limit per host is what blocks, else all."""
         queue = waiter.queue
-        moved_at = queue.moved_at if self._host_is_full(queue) else self._moved_at
+        moved_at = queue.moved_at if queue.is_full else self._moved_at
         return max(moved_at, waiter.enqueued_at)
 
     def _state(self, waiter: Waiter[C]) -> str:
@@ -583,20 +450,17 @@ class Pool(Generic[C]):
             for connection in (*self._idle, *self._active):
                 connection.abort()
             return
-        if self._reaper is not None:
-            self._reaper.cancel()
-            self._reaper = None
         for queue in list(self._queues.values()):
             for waiter in list(queue.waiters()):
                 if not waiter.future.done():
-                    waiter.future.set_exception(ClientClosed("the client was closed while this request waited"))
-        for connection in list(self._idle):
-            self._evict(connection)
+                    self._fail(waiter, ClientClosed("the client was closed while this request waited"))
+        self._idle.close()
         for connection in list(self._active):
             # Whoever reads from it is told, and releases it.
             connection.abort()
-        for task in self._tasks:
+        for task in list(self._tasks):
             task.cancel()
+        self._check()
 
     async def close(self) -> None:
         """Close every connection, and wait for what that ends, a bounded time."""
@@ -622,14 +486,18 @@ class Pool(Generic[C]):
         _hold(self._count == len(self._idle) + len(self._active) + dials, "every connection is in one state")
         _hold(self._count == sum(queue.count for queue in queues), "the total is the sum over the origins")
         _hold(self._count <= self._max_total, "the total limit holds")
-        _hold(not (self._idle.keys() & self._active.keys()), "no connection is both idle and active")
+        _hold(not any(connection in self._idle for connection in self._active), "none is both idle and active")
         _hold(sum(len(queue.idle) for queue in queues) == len(self._idle), "every idle connection is in one queue")
+        in_line = [waiter for queue in queues for waiter in queue.waiters()]
+        live = [waiter for waiter in in_line if not waiter.future.done()]
+        _hold(len(live) <= self._waiting, "who waits is counted")
         for queue in queues:
             _hold(queue.count <= self._max_per_host, "the limit per host holds")
+            for line in (list(queue.served), list(queue.queued)):
+                _hold(line == sorted(line, key=lambda waiter: waiter.sequence), "who came first stands first")
             for dial in queue.dials:
                 if dial.waiter is None:
-                    called_off = dial.task is not None and (dial.task.cancelling() > 0 or dial.task.done())
-                    _hold(called_off or dial is queue.surplus, "at most one dial is surplus")
+                    _hold(dial.over or dial is queue.surplus, "at most one dial is surplus")
                 else:
                     _hold(dial.waiter.dial is dial, "a dial and its waiter know each other")
                     _hold(dial.waiter in queue.served, "a waiter with a dial is among the served")
@@ -637,12 +505,13 @@ class Pool(Generic[C]):
                 _hold(waiter.dial is not None and waiter.dial in queue.dials, "who is served has a dial under way")
             for waiter in queue.queued:
                 _hold(waiter.dial is None, "who is queued has no dial")
-        if not self._closed:
-            blocked = self._oldest_startable()
-            _hold(
-                blocked is None or (self._count >= self._max_total and not self._idle),
-                "nobody waits for a place that is there",
-            )
+                # Found by looking at all, not by the books that it is to check.
+                if not self._closed and not waiter.future.done():
+                    _hold(waiter.fresh or not queue.idle, "nobody waits for a connection that is there")
+                    _hold(
+                        queue.is_full or (self._count >= self._max_total and not self._idle),
+                        "nobody waits for a place that is there",
+                    )
 
 
 def _hold(truth: bool, what: str) -> None:
