@@ -1,4 +1,4 @@
-"""One connection and its exchanges; who takes it back is played by the test."""
+"""Exchanges on one connection; who takes it back is played by the test."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 
 import aiosock
 from aiosock.config import Limits, Timeout
-from aiosock.connection.http1 import Connection, DialTimes, Exchange
+from aiosock.connection.exchange import Exchange
+from aiosock.connection.http1 import Connection, DialTimes
 from aiosock.message.request import Request
-from aiosock.message.response import Response, Timings
+from aiosock.message.response import Timings
 from aiosock.network.tcp import connect_tcp
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Peer, Server, response
@@ -42,14 +43,16 @@ async def connect(server: Server, portable: bool) -> Connection:
     return Connection(stream, Limits(), DialTimes(None, 0.0, None))
 
 
-def start(connection: Connection, request: Request, owner: Owner) -> Exchange:
+def start(
+    connection: Connection,
+    request: Request,
+    owner: Owner,
+    timeout: Timeout | None = None,
+    deadline: float = math.inf,
+) -> Exchange:
     location = request.location
     head = RequestHead(request.method, location.target, location.authority, request.headers.items())
-    return connection.exchange(request, head, owner)
-
-
-async def begin(exchange: Exchange, timeout: Timeout | None = None) -> Response:
-    return await exchange.begin(timeout or Timeout(), math.inf, Timings(perf_counter()))
+    return Exchange(connection, request, head, owner, timeout or Timeout(), deadline, Timings(perf_counter()))
 
 
 async def test_exchange_after_exchange_on_both_roads(portable: bool) -> None:
@@ -59,7 +62,7 @@ async def test_exchange_after_exchange_on_both_roads(portable: bool) -> None:
         for served in (1, 2, 3):
             exchange = start(connection, Request("GET", server.url), owner)
             assert connection.capacity == 0
-            answer = await begin(exchange)
+            answer = await exchange.begin()
             assert await answer.read() == b"ok"
             assert owner.released == [connection] * served
             assert connection.capacity == 1
@@ -79,7 +82,7 @@ async def test_a_large_upload_and_its_echo_on_both_roads(portable: bool) -> None
         connection, owner = await connect(server, portable), Owner()
         for content in (b"x" * 200_000, b"x" * 5_000_000, [b"x" * 100_000] * 50):
             request = Request("POST", server.url, content=content)
-            answer = await begin(start(connection, request, owner))
+            answer = await start(connection, request, owner).begin()
             assert await answer.read() == (content if isinstance(content, bytes) else b"".join(content))
         connection.close()
 
@@ -91,11 +94,11 @@ async def test_timeouts_on_both_roads(portable: bool) -> None:
     async with Server(script) as server:
         for timeout, total in ((Timeout(read=0.05), math.inf), (Timeout(0.05), 0.05)):
             connection, owner = await connect(server, portable), Owner()
-            exchange = start(connection, Request("GET", server.url), owner)
             deadline = asyncio.get_running_loop().time() + total
+            exchange = start(connection, Request("GET", server.url), owner, timeout, deadline)
             kind = aiosock.ReadTimeout if total == math.inf else aiosock.TotalTimeout
             with pytest.raises(kind):
-                await exchange.begin(timeout, deadline, Timings(perf_counter()))
+                await exchange.begin()
             assert owner.released == [connection]
             assert not connection.reusable
             assert not exchange.safe_to_repeat
@@ -116,7 +119,7 @@ async def test_an_interrupted_upload_wakes_the_reader_on_both_roads(portable: bo
     async with Server(script) as server:
         connection, owner = await connect(server, portable), Owner()
         with pytest.raises(Broken):
-            await begin(start(connection, Request("POST", server.url, content=failing()), owner))
+            await start(connection, Request("POST", server.url, content=failing()), owner).begin()
         assert owner.released == [connection]
         await asyncio.wait(owner.tasks)
 
@@ -124,7 +127,7 @@ async def test_an_interrupted_upload_wakes_the_reader_on_both_roads(portable: bo
 async def test_giving_up_an_exchange_twice_releases_once(portable: bool) -> None:
     async with Server.answering(response(body=b"x" * 1_000_000)) as server:
         connection, owner = await connect(server, portable), Owner()
-        answer = await begin(start(connection, Request("GET", server.url), owner))
+        answer = await start(connection, Request("GET", server.url), owner).begin()
         answer.abort()
         await answer.close()
         answer.abort()
@@ -135,7 +138,7 @@ async def test_an_unread_rest_that_breaks_the_protocol_closes_the_connection(por
     answer_bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nokWRONG"
     async with Server.answering(answer_bytes) as server:
         connection, owner = await connect(server, portable), Owner()
-        answer = await begin(start(connection, Request("GET", server.url), owner))
+        answer = await start(connection, Request("GET", server.url), owner).begin()
         await answer.close()
         assert owner.released == [connection]
         assert not connection.reusable
@@ -153,7 +156,7 @@ async def test_a_rest_that_comes_late_and_is_wrong_closes_the_connection(portabl
 
     async with Server(script) as server:
         connection, owner = await connect(server, portable), Owner()
-        answer = await begin(start(connection, Request("GET", server.url), owner))
+        answer = await start(connection, Request("GET", server.url), owner).begin()
         await answer.close()
         assert owner.released == []
         gate.set()
