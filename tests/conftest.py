@@ -48,6 +48,13 @@ async def orderly(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     assert not left
 
 
+@pytest.fixture(autouse=True, scope="module")
+def little_to_collect() -> None:
+    """What is there before a module's tests is nothing that they could leave behind, and need not be looked at."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def warn_at_once() -> Iterator[None]:
     """What a test left behind is collected, and so complains, while it can still be told whose it was."""

@@ -93,8 +93,7 @@ class SystemResolver:
         return addresses
 
     def _settle(self, host: str, future: asyncio.Future[list[str]], now: float) -> None:
-        if self._pending.get(host) is future:
-            del self._pending[host]
+        self._pending.pop(host, None)
         if future.cancelled() or future.exception() is not None:
             return
         if self._cache_seconds > 0 and (addresses := future.result()):

@@ -480,6 +480,11 @@ class PortableStream(_SocketStream):
         self._flusher: asyncio.Task[None] | None = None
 
     async def read(self, deadline: float) -> bytes:
+        # The loop gives what is there already without a turn, which must not starve the other tasks.
+        self._eager_reads += 1
+        if self._eager_reads > MAX_EAGER_READS:
+            self._eager_reads = 0
+            await asyncio.sleep(0)
         if self._read_scope is not None:
             raise RuntimeError("two tasks read from one connection at the same time")
         self._raise_interruption()
@@ -487,11 +492,6 @@ class PortableStream(_SocketStream):
             raise self._closed_error()
         try:
             async with asyncio.timeout_at(_when(deadline)) as self._read_scope:
-                # The loop gives what is there already without a turn: that must not starve the other tasks.
-                self._eager_reads += 1
-                if self._eager_reads > MAX_EAGER_READS:
-                    self._eager_reads = 0
-                    await asyncio.sleep(0)
                 data = await self._loop.sock_recv(self._sock, self._read_size)
         except TimeoutError as error:
             self._raise_interruption()
@@ -499,7 +499,6 @@ class PortableStream(_SocketStream):
                 raise self._read_error(error) from error
             raise ReadTimeout(f"nothing came from {self.info.remote_address} in time") from None
         except OSError as error:
-            self._raise_interruption()  # Our own closing is told in its own words.
             raise self._read_error(error) from error
         finally:
             self._read_scope = None

@@ -91,8 +91,7 @@ class TLSSettings:
             raise UsageError(*error.args) from error.__cause__
 
     def _settle(self, building: asyncio.Future[ssl.SSLContext]) -> None:
-        if self._building is building:
-            self._building = None
+        self._building = None
         if building.exception() is None:
             self._context = building.result()
 

@@ -35,7 +35,7 @@ class Line(Generic[C]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def list(self, queue: Queue[C]) -> None:
+    def note(self, queue: Queue[C]) -> None:
         """Note a queue, if its oldest waiter without a dial could have one: to be called when that may have changed."""
         waiter = queue.next_queued()
         if waiter is None or waiter.sequence == queue.listed or queue.is_full:
@@ -59,7 +59,7 @@ class Line(Generic[C]):
                 queue.listed = None
                 self._listed -= 1
             heapq.heappop(entries)
-            self.list(queue)
+            self.note(queue)
         return None
 
     def _drop_stale(self) -> None:

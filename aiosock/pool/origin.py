@@ -149,12 +149,25 @@ class Queue(Generic[C]):
         dials: Dials under way.
         served: Waiters for whom a dial is under way, oldest first.
         queued: Waiters for whom none is, oldest first.
+        takers: Those of both who take a connection that was used before, oldest first.
         moved_at: When a waiter last got what it waited for, in time of the loop.
         surplus: The dial whose waiter got an idle connection first; the next waiter has it.
         listed: The sequence under which the pool has listed this queue as startable; None when it has not.
     """
 
-    __slots__ = ("count", "dials", "idle", "listed", "most", "moved_at", "origin", "queued", "served", "surplus")
+    __slots__ = (
+        "count",
+        "dials",
+        "idle",
+        "listed",
+        "most",
+        "moved_at",
+        "origin",
+        "queued",
+        "served",
+        "surplus",
+        "takers",
+    )
 
     def __init__(self, origin: Origin, most: float) -> None:
         self.origin = origin
@@ -164,6 +177,7 @@ class Queue(Generic[C]):
         self.dials: dict[Dial[C], None] = {}
         self.served: OrderedDict[Waiter[C], None] = OrderedDict()
         self.queued: OrderedDict[Waiter[C], None] = OrderedDict()
+        self.takers: OrderedDict[Waiter[C], None] = OrderedDict()
         self.moved_at = 0.0
         self.surplus: Dial[C] | None = None
         self.listed: int | None = None
@@ -185,14 +199,10 @@ class Queue(Generic[C]):
 
     def oldest(self, *, reused: bool) -> Waiter[C] | None:
         """Return the oldest waiter, among those who take a connection that was used before if it is one."""
-        oldest: Waiter[C] | None = None
-        for line in (self.served, self.queued):
-            for waiter in line:
-                if not (reused and waiter.fresh):
-                    if oldest is None or waiter.sequence < oldest.sequence:
-                        oldest = waiter
-                    break
-        return oldest
+        if reused:
+            return next(iter(self.takers), None)
+        heads = [next(iter(line)) for line in (self.served, self.queued) if line]
+        return min(heads, key=lambda waiter: waiter.sequence, default=None)
 
     def next_queued(self) -> Waiter[C] | None:
         """
@@ -211,6 +221,8 @@ class Queue(Generic[C]):
     def enqueue(self, waiter: Waiter[C]) -> None:
         """Add a waiter without a dial, in its place."""
         _insert(self.queued, waiter)
+        if not waiter.fresh:
+            _insert(self.takers, waiter)
 
     def start(self, waiter: Waiter[C], dial: Dial[C]) -> None:
         """Move a waiter to those for whom a dial is under way."""
@@ -228,6 +240,7 @@ class Queue(Generic[C]):
         """Forget a waiter, wherever it is."""
         self.served.pop(waiter, None)
         self.queued.pop(waiter, None)
+        self.takers.pop(waiter, None)
 
 
 def _insert(line: OrderedDict[Waiter[C], None], waiter: Waiter[C]) -> None:

@@ -206,7 +206,7 @@ class Pool(Generic[C]):
             queue.surplus = None
             dial.serve(waiter, waiter.enqueued_at)
         else:
-            self._line.list(queue)
+            self._line.note(queue)
             self._start_dials()
         self._check()
 
@@ -230,13 +230,12 @@ class Pool(Generic[C]):
         """A wait is over: the waiter is forgotten, and there is other work for its dial or it is called off."""
         if waiter.timer is not None:
             waiter.timer.cancel()
-            waiter.timer = None
         queue = waiter.queue
         queue.remove(waiter)
         dial, waiter.dial = waiter.dial, None
         if dial is not None:
             self._reassign(dial, may_be_surplus=may_be_surplus)
-        self._line.list(queue)
+        self._line.note(queue)
         self._forget_if_empty(queue)
 
     def _oldest(self, queue: Queue[C], *, reused: bool) -> Waiter[C] | None:
@@ -303,7 +302,7 @@ class Pool(Generic[C]):
     def _free_slot(self, queue: Queue[C]) -> None:
         queue.count -= 1
         self._count -= 1
-        self._line.list(queue)
+        self._line.note(queue)
         self._forget_if_empty(queue)
 
     def _forget_if_empty(self, queue: Queue[C]) -> None:
@@ -335,7 +334,7 @@ class Pool(Generic[C]):
         task = dial.task = self._loop.create_task(dial.run(self._dial))
         self._tasks.add(task)
         task.add_done_callback(partial(self._on_dialled, dial))
-        self._line.list(queue)
+        self._line.note(queue)
 
     def _on_dialled(self, dial: Dial[C], task: asyncio.Task[C]) -> None:
         queue = dial.queue
@@ -388,9 +387,7 @@ class Pool(Generic[C]):
             return
         queue = dial.queue
         following = queue.next_queued()
-        if self._closed:
-            dial.task.cancel()
-        elif following is not None:
+        if following is not None and not self._closed:
             dial.serve(following, self._loop.time())
         elif may_be_surplus and queue.surplus is None:
             queue.surplus = dial
@@ -493,14 +490,17 @@ class Pool(Generic[C]):
         _hold(len(live) <= self._waiting, "who waits is counted")
         for queue in queues:
             _hold(queue.count <= self._max_per_host, "the limit per host holds")
-            for line in (list(queue.served), list(queue.queued)):
+            for line in (list(queue.served), list(queue.queued), list(queue.takers)):
                 _hold(line == sorted(line, key=lambda waiter: waiter.sequence), "who came first stands first")
+            takers = {waiter for waiter in queue.waiters() if not waiter.fresh}
+            _hold(takers <= queue.takers.keys(), "who takes what was used is found as such")
             for dial in queue.dials:
                 if dial.waiter is None:
                     _hold(dial.over or dial is queue.surplus, "at most one dial is surplus")
                 else:
                     _hold(dial.waiter.dial is dial, "a dial and its waiter know each other")
                     _hold(dial.waiter in queue.served, "a waiter with a dial is among the served")
+                    _hold(dial is not queue.surplus, "a surplus dial is for nobody")
             for waiter in queue.served:
                 _hold(waiter.dial is not None and waiter.dial in queue.dials, "who is served has a dial under way")
             for waiter in queue.queued:

@@ -83,13 +83,6 @@ async def test_localhost_has_an_address() -> None:
     assert set(addresses) & {"127.0.0.1", "::1"}
 
 
-async def test_a_name_that_is_not_there_is_named() -> None:
-    with pytest.raises(DNSError, match=r"^the name no-such-host\.invalid could not be resolved: ") as info:
-        await SystemResolver().resolve("no-such-host.invalid", 80)
-    assert isinstance(info.value, ConnectError)
-    assert isinstance(info.value.__cause__, socket.gaierror)
-
-
 async def test_addresses_keep_their_order_and_come_once(names: Names) -> None:
     names.table["x.example"] = ["2001:db8::2", "192.0.2.1", "2001:db8::2", "2001:db8::1"]
     assert await SystemResolver().resolve("x.example", 80) == ["2001:db8::2", "192.0.2.1", "2001:db8::1"]
@@ -115,6 +108,7 @@ async def test_whatever_goes_wrong_is_a_dns_error_and_is_not_remembered(names: N
     resolver = SystemResolver()
     with pytest.raises(DNSError, match=r"^the name x\.example could not be resolved: \w+") as info:
         await resolver.resolve("x.example", 80)
+    assert isinstance(info.value, ConnectError)
     assert info.value.__cause__ is failure
     names.table["x.example"] = ["192.0.2.7"]
     assert await resolver.resolve("x.example", 80) == ["192.0.2.7"]

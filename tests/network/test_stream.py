@@ -198,7 +198,7 @@ async def test_the_next_read_is_interrupted_where_none_waits(wire: Wire) -> None
     assert await stream.read(math.inf) == b"goes on"
 
 
-async def test_interruptions_do_no_harm_at_any_moment(wire: Wire) -> None:
+async def test_interruptions_do_no_harm_at_any_moment(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     stream, peer = await wire.open()
     reading = start_reading(stream, soon())
     await turns()
@@ -218,6 +218,7 @@ async def test_interruptions_do_no_harm_at_any_moment(wire: Wire) -> None:
     stream.abort()
     stream.interrupt(LookupError("too late"))
     await peer.wait_disconnect()
+    assert not caplog.records
 
 
 # Watching
@@ -569,7 +570,9 @@ async def test_an_abort_ends_a_waiting_read(wire: Wire) -> None:
         await reading
 
 
-async def test_an_abort_ends_a_read_that_is_just_timing_out(wire: Wire, clock: Clock) -> None:
+async def test_an_abort_ends_a_read_that_is_just_timing_out(
+    wire: Wire, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     for count in range(4):
         stream, _ = await wire.open()
         reading = start_reading(stream, asyncio.get_running_loop().time() + 5)
@@ -579,6 +582,7 @@ async def test_an_abort_ends_a_read_that_is_just_timing_out(wire: Wire, clock: C
         stream.abort()
         with pytest.raises((ReadError, ReadTimeout)):
             await reading
+    assert not caplog.records
 
 
 async def test_an_abort_ends_a_waiting_drain(wire: Wire) -> None:

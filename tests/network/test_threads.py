@@ -115,7 +115,7 @@ async def test_a_call_that_comes_while_the_only_thread_gives_up_is_served() -> N
         assert await threads.run(lambda: 1) == 1
 
 
-async def test_whoever_gave_up_does_not_stop_the_call(gate: threading.Event) -> None:
+async def test_whoever_gave_up_does_not_stop_the_call(gate: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
     threads = DaemonThreads(most=1)
     done = threading.Event()
 
@@ -127,6 +127,7 @@ async def test_whoever_gave_up_does_not_stop_the_call(gate: threading.Event) -> 
     future.cancel()
     gate.set()
     assert await threads.run(done.is_set)
+    assert not caplog.records
 
 
 def test_a_loop_that_was_closed_meanwhile_does_no_harm(gate: threading.Event) -> None:

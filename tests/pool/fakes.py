@@ -120,13 +120,13 @@ class FakeDial:
     def succeed(self) -> FakeConnection:
         """Let it return a connection."""
         connection = FakeConnection(self.network, self.origin)
-        self.network.dials.remove(self)
+        self.network.forget(self)
         self.future.set_result(connection)
         return connection
 
     def fail(self, error: BaseException) -> None:
         """Let it raise."""
-        self.network.dials.remove(self)
+        self.network.forget(self)
         self.future.set_exception(error)
 
 
@@ -135,14 +135,13 @@ class Network:
     What the pool dials with.
 
     Attributes:
-        dials: Those under way, in the order in which they began.
         begun: How many began so far.
         open: How many connections there are at an origin, dials under way included.
         stubborn: Dials do not end when they are cancelled.
     """
 
     def __init__(self) -> None:
-        self.dials: list[FakeDial] = []
+        self._dials: dict[FakeDial, None] = {}
         self.begun = 0
         self.open: Counter[Origin] = Counter()
         self.stubborn = False
@@ -152,7 +151,7 @@ class Network:
         self.begun += 1
         self.open[to] += 1
         dial = FakeDial(self, to, report)
-        self.dials.append(dial)
+        self._dials[dial] = None
         report(f"connecting to {to.host}")
         try:
             while self.stubborn and not dial.future.done():
@@ -164,8 +163,7 @@ class Network:
         except BaseException:
             dial.cancelled = not dial.future.done() or dial.future.cancelled()
             self.open[to] -= 1
-            if dial in self.dials:
-                self.dials.remove(dial)
+            self.forget(dial)
             if dial.future.done() and not dial.future.cancelled() and dial.future.exception() is None:
                 # It was there already when the dial was cancelled, as a socket may be: closed, and not counted again.
                 dial.future.result().closed = True
@@ -174,9 +172,18 @@ class Network:
             del dial  # An error would lead back to itself.
 
     @property
+    def dials(self) -> list[FakeDial]:
+        """Those under way, in the order in which they began."""
+        return list(self._dials)
+
+    @property
     def ready(self) -> list[FakeDial]:
         """The dials that can end; others have been called off, and only wait for their turn to go."""
         return [dial for dial in self.dials if not dial.future.done()]
+
+    def forget(self, dial: FakeDial) -> None:
+        """A dial has ended, or is bound to."""
+        self._dials.pop(dial, None)
 
     def hosts(self) -> str:
         """The hosts that are being dialled, one letter each."""
@@ -242,9 +249,17 @@ class Bench:
         self.network.dials[-1].succeed()
         return await task
 
+    async def connect_all(self, *origins: Origin) -> list[FakeConnection]:
+        """Return new connections that are in use, one to each of these, all begun at once."""
+        tasks = [asyncio.ensure_future(self.acquire(to, fresh=True)) for to in origins]
+        await turns()
+        for dial in self.network.ready:
+            dial.succeed()
+        return await asyncio.gather(*tasks)
+
     async def idle(self, *origins: Origin) -> list[FakeConnection]:
         """Return new connections that are idle, in the order in which they were released."""
-        connections = [await self.connect(to) for to in origins]
+        connections = await self.connect_all(*origins)
         for connection in connections:
             self.pool.release(connection)
         return connections

@@ -20,7 +20,7 @@ def wait(line: Line[Fake], queue: Queue[Fake], sequence: int) -> Waiter[Fake]:
     """Put somebody in line."""
     waiter: Waiter[Fake] = Waiter(queue, sequence, asyncio.get_running_loop().create_future())
     queue.enqueue(waiter)
-    line.list(queue)
+    line.note(queue)
     return waiter
 
 
@@ -33,7 +33,7 @@ async def test_the_oldest_over_all_queues_is_first() -> None:
         waiter = line.oldest()
         assert waiter is waiters[sequence]
         waiter.queue.start(waiter, Dial(waiter.queue, waiter))
-        line.list(waiter.queue)
+        line.note(waiter.queue)
     assert line.oldest() is None
     assert len(line) == 0
 
@@ -44,10 +44,10 @@ async def test_a_queue_that_is_full_is_passed_over_until_it_is_not() -> None:
     first, second = wait(line, full, 1), wait(line, other, 2)
     full.count = 1
     assert line.oldest() is second
-    line.list(full)
+    line.note(full)
     assert line.oldest() is second
     full.count = 0
-    line.list(full)
+    line.note(full)
     assert line.oldest() is first
 
 
@@ -74,7 +74,7 @@ async def test_one_that_is_sent_again_goes_before_the_others() -> None:
     again = wait(line, queue, 1)
     assert line.oldest() is again
     queue.remove(again)
-    line.list(queue)
+    line.note(queue)
     assert line.oldest() is between
     other.remove(between)
     assert line.oldest() is later
@@ -89,7 +89,7 @@ async def test_what_comes_and_goes_behind_one_that_stays_does_not_pile_up() -> N
         waiter = wait(line, queue, sequence)
         assert line.oldest() is blocked
         queue.remove(waiter)
-        line.list(queue)
+        line.note(queue)
         assert len(line) <= 2 * 3 + MAX_STALE_ENTRIES
     last = wait(line, queue, 5000)
     blocked.queue.remove(blocked)

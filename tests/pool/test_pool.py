@@ -307,16 +307,20 @@ async def test_the_next_request_has_the_surplus_dial() -> None:
     await task
     following = await bench.request()
     assert bench.network.begun == 2
+    last = await bench.request()
+    assert bench.network.begun == 3
     connection = bench.network.dials[0].succeed()
     assert await following is connection
+    bench.network.dials[0].succeed()
+    await last
     await bench.close()
 
 
 async def test_more_than_one_surplus_dial_is_called_off() -> None:
     bench = Bench()
-    active = [await bench.connect() for _ in range(3)]
+    active = await bench.connect_all(A, A, A)
     tasks = await bench.requests(A, A, A)
-    dials = list(bench.network.dials)
+    dials = bench.network.dials
     for connection in active:
         bench.end(connection)
     await asyncio.gather(*tasks)
@@ -610,7 +614,7 @@ async def test_ten_thousand_in_line_do_not_time_out_while_the_pool_works() -> No
 
     async def answer() -> None:
         while served < 10_000:
-            for dial in list(bench.network.dials):
+            for dial in bench.network.dials:
                 dial.succeed()
             await asyncio.sleep(0.1)
 
@@ -762,6 +766,20 @@ async def test_who_loses_a_connection_to_an_older_one_is_not_left_with_a_dial_wh
 
 
 @timed
+async def test_no_timer_outlives_its_waiter() -> None:
+    bench = Bench(total=1, idle_seconds=None)
+    active = await bench.connect()
+    served, cancelled = await bench.request(pool=5), await bench.request(pool=5)
+    bench.end(active)
+    await served
+    cancelled.cancel()
+    await turns()
+    handles: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]  # asyncio's
+    assert [handle for handle in handles if not handle.cancelled()] == []
+    await bench.close()
+
+
+@timed
 async def test_a_timer_that_comes_early_by_the_clocks_resolution_is_in_time() -> None:
     bench = Bench(total=1)
     await bench.connect()
@@ -849,36 +867,30 @@ async def test_who_is_cancelled_at_the_moment_a_dial_succeeds_passes_the_connect
     await bench.close()
 
 
-@pytest.mark.parametrize("when", range(12))
-@pytest.mark.parametrize("times", [1, 2])
-async def test_whenever_a_waiter_is_cancelled_nothing_is_lost(when: int, times: int) -> None:
+@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize("when", range(14))
+async def test_whenever_a_waiter_is_cancelled_nothing_is_lost(when: int, who: int) -> None:
     bench = Bench(total=1)
     active = await bench.connect()
-    first = asyncio.ensure_future(bench.acquire(A))
-    second = asyncio.ensure_future(bench.acquire(B))
-    tasks = [first, second]
+
+    async def work(to: Origin) -> None:
+        bench.end(await bench.acquire(to))
+
+    tasks = [asyncio.ensure_future(work(to)) for to in (A, B)]
     for turn in range(14):
-        if turn == 4:
+        if turn == 3:
             bench.end(active)
-        if turn == 8 and bench.network.dials:
-            bench.network.dials[0].succeed()
+        if turn > 8:
+            for dial in bench.network.ready:
+                dial.succeed()
         if turn == when:
-            for _ in range(times):
-                tasks[turn % 2].cancel()
+            tasks[who].cancel()
         await asyncio.sleep(0)
-        for task in tasks:
-            if task.done() and not task.cancelled() and task.result() in bench.pool._active and turn > 6:
-                bench.end(task.result())
-    for dial in list(bench.network.dials):
-        dial.succeed()
-    await turns()
-    for task in tasks:
-        if task.done() and not task.cancelled() and task.result() in bench.pool._active:
-            bench.end(task.result())
-    await turns()
-    for task in tasks:
-        assert task.done()
+    await turns(10)
+    assert all(task.done() for task in tasks)
     assert bench.pool.stats()[1:4] == (0, 0, 0)
+    # One place, and it can be had.
+    await bench.connect(D)
     await bench.close()
 
 
@@ -935,26 +947,22 @@ async def test_a_coroutine_thrown_away_while_it_waits_leaves_the_line() -> None:
 
 
 async def test_a_queue_that_was_forgotten_does_not_take_its_successor_along() -> None:
-    bench = Bench(total=1)
-    active = await bench.connect(B)
-    old = await bench.request(A)
-    old.cancel()
-    # The cancelled one has not had its turn yet; nothing else is left of its queue, which is looked at and forgotten.
-    queue = bench.pool._queues[A]
-    bench.pool._line.oldest()
-    bench.pool._forget_if_empty(queue)
-    successor = asyncio.ensure_future(bench.acquire(A))
-    following = bench.pool.take(A, bench.pool.take_ticket(), connect_seconds=None, pool_seconds=None, deadline=math.inf)
-    following.send(None)  # type: ignore[attr-defined]  # a coroutine, begun in this very turn
-    assert bench.pool._queues[A] is not queue
+    bench = Bench(total=2, per_host=1)
+    a, b = await bench.connect(A), await bench.connect(B)
+    cancelled = await bench.request(A)
+    cancelled.cancel()
+    # Before the cancelled one has its turn to go, the last of its queue ends, and somebody else begins a new one.
+    bench.end(b, reusable=False)
+    bench.end(a, reusable=False)
+    assert A not in bench.pool._queues
+    coroutine = bench.acquire(A)
+    coroutine.send(None)
+    successor = bench.pool._queues[A]
     await turns()
-    assert old.cancelled()
-    assert bench.pool._queues[A] is not queue
-    following.close()
-    bench.end(active)
+    assert cancelled.cancelled()
+    assert bench.pool._queues[A] is successor
+    coroutine.close()
     await turns()
-    bench.network.dials[0].succeed()
-    await successor
     await bench.close()
 
 
@@ -975,7 +983,7 @@ async def test_closing_fails_who_waits_calls_off_dials_and_closes_everything() -
     for task in (dialling, waiting):
         await fails(task, ClientClosed, "closed while this request waited")
     with pytest.raises(ClientClosed, match="the client is closed"):
-        await bench.acquire()
+        bench.pool.take_idle(A)
     with pytest.raises(ClientClosed):
         await bench.pool.take(A, 0, connect_seconds=None, pool_seconds=None, deadline=math.inf)
     await bench.close()
@@ -1361,6 +1369,25 @@ def test_in_whatever_order_things_happen_nothing_is_lost() -> None:
     run_state_machine_as_test(PoolMachine, settings=settings(stateful_step_count=60))  # type: ignore[no-untyped-call]
 
 
+def test_a_pool_is_closed_in_one_step_where_its_loop_does_not_run() -> None:
+    loop = ClockLoop()
+
+    async def use() -> tuple[Bench, FakeConnection, list[Task]]:
+        bench = Bench(per_host=1)
+        # The second has a dial that the third could take over.
+        return bench, await bench.connect(A), [*await bench.requests(B), await bench.request(B, connect=5)]
+
+    async def see() -> list[object]:
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    bench, active, tasks = loop.run_until_complete(use())
+    bench.pool.close_now()
+    assert active.aborted
+    assert [type(error) for error in loop.run_until_complete(see())] == [ClientClosed, ClientClosed]
+    loop.run_until_complete(bench.close())
+    loop.close()
+
+
 # What it costs
 
 
@@ -1408,7 +1435,7 @@ async def start_all(bench: Bench, origins: list[Origin], **options: Any) -> list
 async def cycle_beside_idle(number: int) -> int:
     """A request on an idle connection, beside so many other idle ones of its origin."""
     bench = quiet()
-    active = [await bench.connect(A) for _ in range(number)]
+    active = await bench.connect_all(*[A] * number)
     for connection in active:
         bench.pool.release(connection)
     await turns()
@@ -1450,6 +1477,20 @@ async def hand_to_one_of(number: int) -> int:
     return steps
 
 
+async def hand_past_fresh(number: int) -> int:
+    """A connection is released, and all who wait but the last want a fresh one."""
+    bench = quiet()
+    active = await bench.connect(A)
+    tasks = await start_all(bench, [A] * number, fresh=True)
+    tasks += await start_all(bench, [A])
+    steps = cost(lambda: bench.pool.release(active))
+    await turns()
+    assert tasks[-1].result() is active
+    await bench.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return steps
+
+
 async def wait_behind(number: int) -> int:
     """One more stands in line, behind so many of so many origins."""
     bench = quiet(total=1)
@@ -1466,7 +1507,7 @@ async def wait_behind(number: int) -> int:
 async def make_room_among(number: int) -> int:
     """The longest idle of so many connections gives way to a dial."""
     bench = quiet(total=number)
-    active = [await bench.connect(A) for _ in range(number)]
+    active = await bench.connect_all(*[A] * number)
     for connection in active:
         bench.pool.release(connection)
     coroutine = bench.acquire(B)
@@ -1498,6 +1539,7 @@ async def send_again_before(number: int) -> int:
         cycle_beside_origins,
         cycle_beside_waiters,
         hand_to_one_of,
+        hand_past_fresh,
         wait_behind,
         make_room_among,
         send_again_before,
@@ -1513,7 +1555,7 @@ async def test_no_work_grows_with_the_number_of_connections_or_waiters(scene: An
 async def cancel_in_line(number: int) -> int:
     """So many are cancelled at once."""
     bench = quiet(total=2)
-    active = [await bench.connect(A) for _ in range(2)]
+    active = await bench.connect_all(A, A)
     tasks = await start_all(bench, [A, B] * (number // 2))
     for task in tasks:
         task.cancel()
@@ -1531,7 +1573,7 @@ async def cancel_in_line(number: int) -> int:
 async def cancel_while_dialling(number: int) -> int:
     """So many are cancelled at once, each with a dial of its own, as connections come back."""
     bench = quiet()
-    active = [await bench.connect(A) for _ in range(number // 2)]
+    active = await bench.connect_all(*[A] * (number // 2))
     tasks = await start_all(bench, [A] * (number // 2))
     for task in tasks:
         task.cancel()
@@ -1571,7 +1613,7 @@ async def close_with_waiters(number: int) -> int:
 async def die_together(number: int) -> int:
     """The peer closes so many idle connections, in whatever order."""
     bench = quiet()
-    active = [await bench.connect(A) for _ in range(number)]
+    active = await bench.connect_all(*[A] * number)
     for connection in active:
         bench.pool.release(connection)
     with counted() as steps:

@@ -346,7 +346,7 @@ class Parser:
                 if self._chunk_open:
                     ending = buffer[position : position + 2]
                     if ending != b"\r\n":
-                        if len(ending) < 2 and b"\r\n".startswith(ending):
+                        if b"\r\n".startswith(ending):
                             break
                         raise RemoteProtocolError(
                             f"the data of a chunk is not followed by CRLF but by {grammar.shown(ending)}"
@@ -385,10 +385,9 @@ class Parser:
 
     def _need_chunk(self) -> NeedData:
         if self._eof:
-            part = "trailers" if self.state == "trailers" else "last chunk"
+            missing = "the end of its trailers" if self.state == "trailers" else "its last chunk"
             raise IncompleteBody(
-                f"the answer was cut: its chunked body ended within or ahead of its {part}, "
-                f"after {self._received} bytes of data"
+                f"the answer was cut: its chunked body ended without {missing}, after {self._received} bytes of data"
             )
         return NEED_DATA
 
