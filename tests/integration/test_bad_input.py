@@ -220,7 +220,7 @@ async def test_limits_of_the_client_bound_what_is_taken_in() -> None:
         {"headers": 5},
         {"base_url": "example.com"},
     ],
-    ids=str,
+    ids=lambda options: "-".join(options),
 )
 async def test_arguments_that_cannot_be_used_are_refused_at_once(options: dict[str, object]) -> None:
     with pytest.raises(aiosock.UsageError):
@@ -237,7 +237,7 @@ async def test_arguments_that_cannot_be_used_are_refused_at_once(options: dict[s
         {"params": 5},
         {"timeout": 0},
     ],
-    ids=str,
+    ids=lambda options: "-".join(options),
 )
 async def test_requests_that_make_no_sense_are_refused_before_any_io(options: dict[str, object]) -> None:
     async with Server.answering(OK) as server, checked_client() as client:

@@ -276,12 +276,12 @@ def test_after_a_1xx_only_the_bytes_of_the_next_head_are_counted() -> None:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", "0 of 10 bytes"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "3 of 10 bytes"),
-        (CHUNKED, "within or ahead of its last chunk, after 0 bytes"),
-        (CHUNKED + b"5\r\nabc", "within or ahead of its last chunk, after 3 bytes"),
-        (CHUNKED + b"3\r\nabc", "within or ahead of its last chunk, after 3 bytes"),
-        (CHUNKED + b"3\r\nabc\r\n0\r", "within or ahead of its last chunk, after 3 bytes"),
-        (CHUNKED + b"3\r\nabc\r\n0\r\n", "within or ahead of its trailers, after 3 bytes"),
-        (CHUNKED + b"3\r\nabc\r\n0\r\nA: b\r\n\r", "within or ahead of its trailers, after 3 bytes"),
+        (CHUNKED, "without its last chunk, after 0 bytes"),
+        (CHUNKED + b"5\r\nabc", "without its last chunk, after 3 bytes"),
+        (CHUNKED + b"3\r\nabc", "without its last chunk, after 3 bytes"),
+        (CHUNKED + b"3\r\nabc\r\n0\r", "without its last chunk, after 3 bytes"),
+        (CHUNKED + b"3\r\nabc\r\n0\r\n", "without the end of its trailers, after 3 bytes"),
+        (CHUNKED + b"3\r\nabc\r\n0\r\nA: b\r\n\r", "without the end of its trailers, after 3 bytes"),
     ],
 )
 def test_a_cut_body_says_how_much_of_it_came(data: bytes, says: str) -> None:
