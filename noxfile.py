@@ -18,6 +18,8 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 VERSIONS = nox.project.python_versions(PROJECT)
 
 # Their dependencies belong to the session `examples`.
+# One process of tests for each core.
+WORKERS = ("-n", "auto")
 WITHOUT_EXAMPLES = "--ignore=tests/examples"
 # Pure decisions, all of them within a test's reach.
 FULLY_COVERED = "*/aiosock/protocol/*,*/aiosock/pool/*"
@@ -114,7 +116,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests on every Python that is installed."""
     install(session, "test")
-    session.run("python", "-m", "pytest", WITHOUT_EXAMPLES, *session.posargs, env=INSTALLED_ONLY)
+    session.run("python", "-m", "pytest", *WORKERS, WITHOUT_EXAMPLES, *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session(python=FIRST, requires=["build"])
@@ -122,7 +124,7 @@ def coverage(session: nox.Session) -> None:
     """Run the tests and check how much of the code they reach."""
     install(session, "test")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", WITHOUT_EXAMPLES, *session.posargs, env=INSTALLED_ONLY)
+    session.run("coverage", "run", "-m", "pytest", *WORKERS, WITHOUT_EXAMPLES, *session.posargs, env=INSTALLED_ONLY)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
     session.run("coverage", "report", f"--include={FULLY_COVERED}", "--fail-under=100")
@@ -132,7 +134,7 @@ def coverage(session: nox.Session) -> None:
 def examples(session: nox.Session) -> None:
     """Run every example."""
     install(session, "test", "examples")
-    session.run("python", "-m", "pytest", "tests/examples", *session.posargs, env=INSTALLED_ONLY)
+    session.run("python", "-m", "pytest", *WORKERS, "tests/examples", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session(python=FIRST, requires=["build"])

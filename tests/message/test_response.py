@@ -368,7 +368,11 @@ async def test_a_bomb_is_stopped_at_the_limit() -> None:
         ({"Content-Encoding": "gzip"}, (), gzip.compress(b"abc", mtime=0)),
         ({"content-encoding": " GZIP ,"}, (), gzip.compress(b"abc", mtime=0)),
         ({"Content-Encoding": "deflate, gzip"}, (), gzip.compress(zlib.compress(b"abc"), mtime=0)),
-        ([("Content-Encoding", "deflate"), ("Content-Encoding", "gzip")], (), gzip.compress(zlib.compress(b"abc"), mtime=0)),
+        (
+            [("Content-Encoding", "deflate"), ("Content-Encoding", "gzip")],
+            (),
+            gzip.compress(zlib.compress(b"abc"), mtime=0),
+        ),
         ({"Content-Encoding": "gzip"}, ("deflate",), zlib.compress(gzip.compress(b"abc", mtime=0))),
         ({}, ("deflate",), zlib.compress(b"abc")),
         ({"Content-Encoding": "identity"}, (), b"abc"),
