@@ -17,9 +17,9 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 VERSIONS = nox.project.python_versions(PROJECT)
 
-# Their dependencies belong to the session `examples`.
 # One process of tests for each core.
 WORKERS = ("-n", "auto")
+# Their dependencies belong to the session `examples`.
 WITHOUT_EXAMPLES = "--ignore=tests/examples"
 # Pure decisions, all of them within a test's reach.
 FULLY_COVERED = "*/aiosock/protocol/*,*/aiosock/pool/*"

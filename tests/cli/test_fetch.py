@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
-import resource
 import re
+import resource
 import subprocess
 import threading
 from collections.abc import Callable
