@@ -11,6 +11,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -101,6 +102,11 @@ def run() -> Callable[..., Done]:
     return start
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a test run in the background inherits: a shell has such programs ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start the command, and leave it to the test to end it."""
@@ -113,6 +119,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                preexec_fn=heed_ctrl_c,
             )
             stack.enter_context(process)
             stack.callback(process.kill)
