@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiosock.config import Limits
 from aiosock.connection.http1 import Connection, DialTimes
+from aiosock.errors import DNSError
 from aiosock.network.dns import Resolver
 from aiosock.network.race import interleave, race
 from aiosock.network.stream import Stream
@@ -109,7 +110,10 @@ class Dialer:
     async def _resolve(self, origin: Origin) -> list[str]:
         if is_address(origin.host):
             return [origin.host]
-        return interleave(list(await self._resolver.resolve(origin.host, origin.port)))
+        addresses = interleave(list(await self._resolver.resolve(origin.host, origin.port)))
+        if not addresses:
+            raise DNSError(f"the name {origin.host} has no address")
+        return addresses
 
     async def _start_tls(self, inner: Stream, origin: Origin, settings: TLSSettings) -> Stream:
         try:

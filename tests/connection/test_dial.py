@@ -60,6 +60,12 @@ async def test_a_dead_address_is_stepped_over() -> None:
         connection.close()
 
 
+async def test_a_resolver_that_finds_nothing_is_told_of() -> None:
+    dialer = Dialer(Pinned(), Limits())
+    with pytest.raises(aiosock.DNSError, match="name.example has no address"):
+        await dialer.dial(Origin("http", "name.example", 80, "", None, None, None), lambda _: None)
+
+
 async def test_when_all_addresses_fail_each_is_listed() -> None:
     async with Server.answering(response()) as server:
         port = server.port
