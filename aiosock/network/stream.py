@@ -109,7 +109,8 @@ class Stream(Protocol):
         Call back when there is something to read and nobody reads; None ends that.
 
         It may be called for nothing, and is called again and again while what there is stays unread: it reads, closes,
-        or ends the watch. A loop that cannot tell does not call: the caller looks with `read_ready` before it relies on a stream.
+        or ends the watch. A loop that cannot tell does not call at all: the caller looks with `read_ready` before it
+        relies on a stream.
         """
         ...
 
