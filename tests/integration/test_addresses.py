@@ -12,7 +12,7 @@ import aiosock
 from aiosock import Limits, SystemResolver
 from aiosock.network import dns
 from aiosock.testing import Server, response
-from tests.kit.clients import check, checked_client
+from tests.kit.clients import checked_client, settled
 
 OK = response(body=b"ok")
 
@@ -66,4 +66,4 @@ async def test_many_requests_to_one_name_share_one_look_up(monkeypatch: pytest.M
         assert isinstance(results[0], asyncio.CancelledError)
         assert all(isinstance(result, aiosock.Response) for result in results[1:])
         assert looked_up == ["shared.example"]
-        check(client)
+        await settled(client)

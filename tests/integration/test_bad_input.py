@@ -10,7 +10,7 @@ import pytest
 import aiosock
 from aiosock import Limits
 from aiosock.testing import Peer, Server, response
-from tests.kit.clients import check, checked_client
+from tests.kit.clients import checked_client, settled
 
 OK = response(body=b"ok")
 
@@ -125,7 +125,7 @@ async def test_an_answer_that_is_wrong_or_cut_says_which(
             await client.get(server.url + "/?secret=1")
         assert caught.value.request is not None
         assert "secret" not in str(caught.value)
-        check(client)
+        await settled(client)
         # An answer that came whole, and only cannot be decoded, is no fault of the connection.
         assert client.pool.idle == (1 if kind is aiosock.DecodingError else 0)
         assert (await client.get(server.url + "/fine")).text == "ok"
@@ -139,14 +139,14 @@ async def test_a_tls_client_at_a_plain_server_says_so() -> None:
     async with Server(script) as server, checked_client() as client:
         with pytest.raises(aiosock.TLSError, match="does not speak TLS"):
             await client.get(f"https://localhost:{server.port}/")
-        check(client)
+        await settled(client)
 
 
 async def test_a_plain_client_at_a_tls_server_says_so(server_context: object) -> None:
     async with Server.answering(OK, ssl=server_context) as server, checked_client() as client:
         with pytest.raises((aiosock.RemoteProtocolError, aiosock.ReadError)):
             await client.get(f"http://localhost:{server.port}/")
-        check(client)
+        await settled(client)
 
 
 async def test_a_refused_connection_names_the_address() -> None:
@@ -156,14 +156,14 @@ async def test_a_refused_connection_names_the_address() -> None:
         with pytest.raises(aiosock.ConnectError, match=r"127.0.0.1:\d+: .*refused") as caught:
             await client.get(url)
         assert isinstance(caught.value.__cause__, OSError)
-        check(client)
+        await settled(client)
 
 
 async def test_a_name_that_does_not_resolve_is_named() -> None:
     async with checked_client() as client:
         with pytest.raises(aiosock.DNSError, match="no-such-host.invalid"):
             await client.get("http://no-such-host.invalid/")
-        check(client)
+        await settled(client)
 
 
 async def test_a_reset_in_the_middle_is_a_read_error() -> None:
@@ -181,7 +181,7 @@ async def test_a_reset_in_the_middle_is_a_read_error() -> None:
                 async for piece in answer.iter_bytes():
                     assert piece == b"abc"
                     gate.set()
-        check(client)
+        await settled(client)
 
 
 async def test_a_head_of_200_kib_is_read() -> None:
@@ -201,7 +201,7 @@ async def test_limits_of_the_client_bound_what_is_taken_in() -> None:
         async with checked_client(limits=Limits(max_content_bytes=1_000_000)) as client:
             with pytest.raises(aiosock.ContentTooLarge, match="1000000 bytes"):
                 await client.get(server.url)
-            check(client)
+            await settled(client)
         async with checked_client(limits=Limits(max_header_bytes=64)) as client:
             with pytest.raises(aiosock.HeadTooLarge, match="limit is 64"):
                 await client.get(server.url)

@@ -11,7 +11,7 @@ import pytest
 import aiosock
 from aiosock import Limits, Timeout
 from aiosock.testing import Peer, Server, response
-from tests.kit.clients import check, checked_client, settled
+from tests.kit.clients import checked_client, settled
 
 OK = response(body=b"ok")
 SHORT = 0.05
@@ -37,14 +37,14 @@ async def test_connecting_is_bounded_and_the_error_names_the_stage() -> None:
         ) as caught:
             await client.get("http://stuck.example/")
         assert isinstance(caught.value, TimeoutError)
-        check(client)
+        await settled(client)
 
 
 async def test_a_handshake_that_hangs_is_a_connect_timeout() -> None:
     async with Server(silent) as server, checked_client(timeout=Timeout(connect=SHORT)) as client:
         with pytest.raises(aiosock.ConnectTimeout, match="TLS handshake with localhost"):
             await client.get(f"https://localhost:{server.port}/")
-        check(client)
+        await settled(client)
 
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"])
@@ -57,7 +57,7 @@ async def test_a_pause_in_reading_is_bounded(start: bytes) -> None:
     async with Server(script) as server, checked_client() as client:
         with pytest.raises(aiosock.ReadTimeout, match=r"127.0.0.1:\d+ for 0.05 s"):
             await client.get(server.url, timeout=Timeout(read=SHORT))
-        check(client)
+        await settled(client)
         assert client.pool.idle == 0
 
 
@@ -75,7 +75,7 @@ async def test_a_slow_drip_cannot_stretch_the_total() -> None:
         with pytest.raises(aiosock.TotalTimeout, match=r"longer than 0.1 s in all; it was reading the body"):
             await client.get(server.url, timeout=Timeout(0.1, read=0.5))
         assert loop.time() - started < 0.4
-        check(client)
+        await settled(client)
 
 
 async def test_the_total_counts_over_redirects() -> None:
@@ -87,7 +87,7 @@ async def test_the_total_counts_over_redirects() -> None:
     async with Server(script) as server, checked_client(max_redirects=1000) as client:
         with pytest.raises(aiosock.TotalTimeout):
             await client.get(server.url, timeout=0.1)
-        check(client)
+        await settled(client)
 
 
 async def test_the_total_of_a_stream_ends_with_its_head() -> None:
@@ -121,7 +121,7 @@ async def test_a_pause_in_writing_is_bounded() -> None:
             with pytest.raises(aiosock.WriteTimeout, match=r"nothing could be sent to 127.0.0.1:\d+ for 0.05 s"):
                 await client.post(server.url, content=content, timeout=Timeout(write=SHORT))
             gate.set()
-            check(client)
+            await settled(client)
 
 
 async def test_a_long_upload_does_not_run_into_the_read_timeout() -> None:
@@ -145,7 +145,7 @@ async def test_the_read_timeout_counts_from_the_end_of_the_upload() -> None:
         with pytest.raises(aiosock.ReadTimeout):
             await client.post(server.url, content=slowly(), timeout=Timeout(read=0.1))
         assert 0.15 < loop.time() - started < 1
-        check(client)
+        await settled(client)
 
 
 async def test_a_body_that_never_comes_is_bounded_by_the_total() -> None:
@@ -156,7 +156,7 @@ async def test_a_body_that_never_comes_is_bounded_by_the_total() -> None:
     async with Server(silent) as server, checked_client() as client:
         with pytest.raises(aiosock.TotalTimeout):
             await client.post(server.url, content=never(), timeout=Timeout(SHORT, read=None))
-        check(client)
+        await settled(client)
 
 
 async def test_waiting_for_a_connection_is_bounded_when_the_queue_stands_still() -> None:
@@ -171,7 +171,7 @@ async def test_waiting_for_a_connection_is_bounded_when_the_queue_stands_still()
         stuck.cancel()
         with pytest.raises(asyncio.CancelledError):
             await stuck
-        check(client)
+        await settled(client)
 
 
 async def test_a_queue_that_moves_does_not_time_out() -> None:
@@ -194,7 +194,7 @@ async def test_one_stuck_origin_does_not_hold_up_the_others() -> None:
         for task in hanging:
             task.cancel()
         await asyncio.gather(*hanging, return_exceptions=True)
-        check(client)
+        await settled(client)
 
 
 # Cancellation at every await of a request
@@ -309,7 +309,7 @@ async def test_a_users_own_timeout_works_as_everywhere() -> None:
             async with asyncio.timeout(SHORT):
                 await client.get(server.url)
         assert not isinstance(caught.value, aiosock.AiosockError)
-        check(client)
+        await settled(client)
 
 
 async def test_a_response_may_be_opened_in_one_task_and_read_in_another() -> None:
@@ -324,7 +324,7 @@ async def test_a_response_may_be_opened_in_one_task_and_read_in_another() -> Non
         with pytest.raises(aiosock.ReadTimeout) as caught:
             await asyncio.create_task(answer.read())
         assert caught.value.request is not None
-        check(client)
+        await settled(client)
 
 
 async def test_closing_the_client_ends_what_is_under_way() -> None:

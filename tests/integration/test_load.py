@@ -16,7 +16,7 @@ import pytest
 import aiosock
 from aiosock import Limits
 from aiosock.testing import Peer, Server, response
-from tests.kit.clients import check, checked_client
+from tests.kit.clients import checked_client, settled
 
 OK = response(body=b"ok")
 
@@ -35,7 +35,7 @@ async def test_2000_requests_at_once_over_50_connections() -> None:
         assert all(await asyncio.gather(*(fetch(number) for number in range(2000))))
         assert server.connections <= 50
         assert client.pool.opened + client.pool.reused == 2000
-        check(client)
+        await settled(client)
 
 
 async def test_2000_connections_at_once() -> None:
@@ -51,7 +51,7 @@ async def test_2000_connections_at_once() -> None:
     async with Server(script) as server, aiosock.Client(limits=Limits(max_connections=None)) as client:
         answers = await asyncio.gather(*(client.get(server.url) for _ in range(2000)))
         assert len(answers) == server.connections == 2000
-        check(client)
+        await settled(client)
 
 
 async def test_a_request_leaves_no_garbage_for_the_cycle_collector() -> None:

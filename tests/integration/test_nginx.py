@@ -10,7 +10,7 @@ import pytest
 import aiosock
 from aiosock import Limits
 from aiosock.testing import Certificates
-from tests.kit.clients import check, checked_client
+from tests.kit.clients import checked_client, settled
 from tests.kit.nginx import Nginx, running_nginx
 
 
@@ -70,7 +70,7 @@ async def test_a_server_that_ends_connections_after_some_requests(url: str, ca_f
     async with checked_client(verify=ca_file, limits=Limits(max_connections=5)) as client:
         answers = await asyncio.gather(*(client.get(url + "/three") for _ in range(100)))
         assert {answer.text for answer in answers} == {"small\n"}
-        check(client)
+        await settled(client)
 
 
 async def test_an_announced_short_life_is_believed(url: str, ca_file: str) -> None:
@@ -85,7 +85,7 @@ async def test_a_body_that_is_refused(url: str, ca_file: str) -> None:
         for content in (b"x" * 10_000_000, [b"x" * 100_000] * 100):
             answer = await client.post(url + "/refuse", content=content)
             assert answer.status_code == 413
-            check(client)
+            await settled(client)
 
 
 async def test_many_at_once(url: str, ca_file: str) -> None:
@@ -93,7 +93,7 @@ async def test_many_at_once(url: str, ca_file: str) -> None:
         answers = await asyncio.gather(*(client.get(url + "/small.txt") for _ in range(1000)))
         assert {answer.text for answer in answers} == {"small\n"}
         assert client.pool.opened <= 20
-        check(client)
+        await settled(client)
 
 
 async def test_a_request_that_nginx_does_not_like(nginx: Nginx) -> None:

@@ -9,7 +9,7 @@ import pytest
 import aiosock
 from aiosock import Limits
 from aiosock.testing import Peer, Server, response
-from tests.kit.clients import check, checked_client
+from tests.kit.clients import checked_client, settled
 
 OK = response(body=b"ok")
 
@@ -145,7 +145,7 @@ async def test_an_idempotent_request_is_repeated_once_on_a_fresh_connection(meth
         answer = await client.request(method, server.url + "/again")
         assert answer.status_code == 200
         assert server.connections == 2
-        check(client)
+        await settled(client)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "1"}])
@@ -158,7 +158,7 @@ async def test_a_post_is_repeated_only_with_an_idempotency_key(headers: dict[str
             with pytest.raises(aiosock.ServerDisconnected, match="without an answer"):
                 await client.post(server.url, content=b"x")
             assert server.connections == 1
-        check(client)
+        await settled(client)
 
 
 async def test_a_body_that_can_be_read_once_is_not_repeated() -> None:
@@ -166,7 +166,7 @@ async def test_a_body_that_can_be_read_once_is_not_repeated() -> None:
         await client.get(server.url)
         with pytest.raises(aiosock.ServerDisconnected):
             await client.put(server.url, content=iter([b"x"]))
-        check(client)
+        await settled(client)
 
 
 async def test_a_first_request_is_never_repeated() -> None:
@@ -207,7 +207,7 @@ async def test_a_timeout_is_never_repeated() -> None:
         with pytest.raises(aiosock.ReadTimeout):
             await client.get(server.url, timeout=aiosock.Timeout(read=0.05))
         assert server.connections == 1
-        check(client)
+        await settled(client)
 
 
 async def test_the_repetition_is_not_repeated() -> None:
@@ -261,7 +261,7 @@ async def test_the_limit_per_host_leaves_others_alone() -> None:
         gate.set()
         await asyncio.gather(*tasks)
         assert busy.connections == 2
-        check(client)
+        await settled(client)
 
 
 async def test_a_small_rest_of_a_body_is_drained_and_a_large_one_is_not() -> None:
@@ -277,7 +277,7 @@ async def test_a_small_rest_of_a_body_is_drained_and_a_large_one_is_not() -> Non
             async with client.stream("GET", server.url + target) as answer:
                 assert answer.status_code == 200
             assert server.connections == connections
-        check(client)
+        await settled(client)
 
 
 async def test_a_rest_that_comes_late_is_drained_behind_the_scenes() -> None:
@@ -313,7 +313,7 @@ async def test_a_rest_that_never_comes_is_given_up() -> None:
             started = loop.time()
         await asyncio.gather(*server_tasks(server))
         assert 0.3 < loop.time() - started < 5
-        check(client)
+        await settled(client)
 
 
 def server_tasks(server: Server) -> list[asyncio.Task[None]]:
@@ -328,7 +328,7 @@ async def test_leaving_the_block_by_an_exception_closes_the_connection() -> None
             async with client.stream("GET", server.url):
                 raise ZeroDivisionError
         assert client.pool.idle == 0
-        check(client)
+        await settled(client)
 
 
 async def test_a_response_that_is_dropped_unread_gives_its_connection_back_with_a_warning() -> None:
@@ -336,7 +336,7 @@ async def test_a_response_that_is_dropped_unread_gives_its_connection_back_with_
         answer = await client.send(client.build_request("GET", server.url), stream=True)
         with pytest.warns(ResourceWarning, match="neither read nor closed"):
             del answer
-        check(client)
+        await settled(client)
 
 
 async def test_origins_do_not_share_connections() -> None:

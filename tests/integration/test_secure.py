@@ -11,7 +11,7 @@ import pytest
 import aiosock
 from aiosock import Limits
 from aiosock.testing import Certificates, Peer, Server, response
-from tests.kit.clients import check, checked_client
+from tests.kit.clients import checked_client, settled
 
 OK = response(body=b"ok")
 NO_KEEP = Limits(max_keepalive_connections=0)
@@ -41,7 +41,7 @@ async def test_an_unknown_authority_is_not_trusted(server_context: SSLContext) -
         async with checked_client() as client:
             with pytest.raises(aiosock.TLSError, match="certificate of localhost is not trusted: .*issuer"):
                 await client.get(server.url)
-            check(client)
+            await settled(client)
         async with checked_client(verify=False) as client:
             assert (await client.get(server.url)).text == "ok"
 
@@ -53,7 +53,7 @@ async def test_a_wrong_host_and_an_expired_certificate_are_told_apart(certificat
         async with Server.answering(OK, ssl=context) as server, checked_client(verify=ca_file) as client:
             with pytest.raises(aiosock.TLSError, match=words):
                 await client.get(f"https://localhost:{server.port}/")
-            check(client)
+            await settled(client)
 
 
 async def test_an_ip_address_is_verified_too(certificates: Certificates, ca_file: str) -> None:
@@ -78,7 +78,7 @@ async def test_a_client_certificate_is_shown(certificates: Certificates, ca_file
         async with checked_client(verify=ca_file) as client:
             with pytest.raises((aiosock.TLSError, aiosock.NetworkError, aiosock.RemoteProtocolError)):
                 await client.get(server.url)
-            check(client)
+            await settled(client)
 
 
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
@@ -157,7 +157,7 @@ async def test_a_body_until_close_needs_a_close_notify(cut: bool, server_context
                 await client.get(server.url)
         else:
             assert (await client.get(server.url)).text == "all of it"
-        check(client)
+        await settled(client)
 
 
 async def test_a_body_of_known_length_needs_none(server_context: SSLContext, ca_file: str) -> None:
@@ -185,7 +185,7 @@ async def test_a_kept_connection_that_is_cut_is_replaced(server_context: SSLCont
         assert (await client.get(server.url)).text == "ok"
         assert (await client.get(server.url)).text == "ok"
         assert server.connections == 2
-        check(client)
+        await settled(client)
 
 
 async def test_large_bodies_both_ways(server_context: SSLContext, ca_file: str) -> None:
@@ -219,4 +219,4 @@ async def test_a_file_that_cannot_be_used_is_named(server_context: SSLContext, t
             async with checked_client(**options) as client:
                 with pytest.raises(aiosock.UsageError, match=r"(empty|missing)\.pem"):
                     await client.get(server.url)
-                check(client)
+                await settled(client)

@@ -11,7 +11,7 @@ import pytest
 
 import aiosock
 from aiosock.testing import Peer, Server, response
-from tests.kit.clients import check, checked_client
+from tests.kit.clients import checked_client, settled
 
 OK = response(body=b"ok")
 MANY = 20 * 1024 * 1024
@@ -101,7 +101,7 @@ async def test_an_early_refusal_reaches_the_caller_and_stops_the_sending(kind: s
         answer = await client.post(server.url, content=content)
         assert (answer.status_code, answer.text) == (413, "too much")
         assert client.pool.idle == 0
-        check(client)
+        await settled(client)
         if kind == "iterator":
             stopped_at = sent
             for _ in range(10):
@@ -170,7 +170,7 @@ async def test_when_the_server_hangs_up_on_a_body_the_failure_to_send_is_reporte
         with pytest.raises((aiosock.WriteError, aiosock.ReadError)) as caught:
             await client.post(server.url, content=b"x" * MANY)
         assert "127.0.0.1" in str(caught.value)
-        check(client)
+        await settled(client)
 
 
 class Broken(Exception):
@@ -189,7 +189,7 @@ async def test_an_exception_of_the_body_reaches_the_caller_as_it_is() -> None:
     async with Server(script) as server, checked_client() as client:
         with pytest.raises(Broken):
             await client.post(server.url, content=failing())
-        check(client)
+        await settled(client)
         assert client.pool.idle == 0
 
 
@@ -203,7 +203,7 @@ async def test_a_body_that_breaks_its_declared_length_is_an_error(body: bytes, w
         content = body if kind == "bytes" else pieces(*(bytes([byte]) for byte in body))
         with pytest.raises(aiosock.LocalProtocolError, match=words):
             await client.post(server.url, content=content, headers={"Content-Length": "5"})
-        check(client)
+        await settled(client)
         assert client.pool.idle == 0
 
 
@@ -221,7 +221,7 @@ async def test_pieces_that_are_not_bytes_are_refused_in_words() -> None:
     async with Server(script) as server, checked_client() as client:
         with pytest.raises(aiosock.UsageError, match="must be bytes, not str"):
             await client.post(server.url, content=iter(["text"]))  # type: ignore[list-item]  # that is the point
-        check(client)
+        await settled(client)
 
 
 async def test_trailers_follow_a_chunked_body() -> None:
@@ -264,7 +264,7 @@ async def test_a_body_that_waits_is_not_sent_when_the_answer_is_final() -> None:
         answer = await client.put(server.url, content=b"hello", headers={"Expect": "100-continue"})
         assert (answer.status_code, answer.text) == (417, "no")
         assert client.pool.idle == 0
-        check(client)
+        await settled(client)
 
 
 async def test_the_wait_for_100_continue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,7 @@ async def test_an_exception_of_on_informational_reaches_the_caller() -> None:
     async with Server.answering(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK) as server, checked_client() as client:
         with pytest.raises(Broken):
             await client.get(server.url, on_informational=fail)
-        check(client)
+        await settled(client)
 
 
 async def test_101_hands_over_the_connection_with_what_was_already_read() -> None:
@@ -317,13 +317,13 @@ async def test_101_hands_over_the_connection_with_what_was_already_read() -> Non
             assert await answer.stream.read() == b"hello"
             await answer.stream.write(b"x")
             assert await answer.stream.read() == b"X"
-        check(client)
+        await settled(client)
         assert client.pool.idle == 0
         answer = await client.get(server.url, headers=headers)
         assert answer.content == b""
         assert answer.stream is not None
         await answer.stream.close()
-        check(client)
+        await settled(client)
 
 
 async def test_connect_hands_over_the_connection() -> None:
@@ -341,7 +341,7 @@ async def test_connect_hands_over_the_connection() -> None:
         await answer.stream.write(b"ping")
         assert await answer.stream.read() == b"ping"
         await answer.close()
-        check(client)
+        await settled(client)
 
 
 async def test_other_forms_of_the_target() -> None:
@@ -365,7 +365,7 @@ async def test_an_error_of_another_exchange_that_feeds_the_body_is_not_taken_for
     async with Server(script) as server, checked_client() as client:
         with pytest.raises(kind, match="of the upstream"):
             await client.post(server.url, content=relayed())
-        check(client)
+        await settled(client)
 
 
 async def test_reading_on_after_closing_is_an_error_and_not_the_end() -> None:
@@ -377,7 +377,7 @@ async def test_reading_on_after_closing_is_an_error_and_not_the_end() -> None:
             with pytest.raises(aiosock.StreamConsumed, match="before"):
                 async for _ in pieces:
                     pass
-        check(client)
+        await settled(client)
 
 
 async def test_a_client_closed_right_after_a_response_was_given_up_leaves_nothing() -> None:
