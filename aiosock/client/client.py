@@ -279,7 +279,8 @@ class Client:
         chain = self._chain
         if self._closed or asyncio.get_running_loop() is not self._loop:
             chain = self._open()
-        total = request.extensions.setdefault("timeout", self.timeout).total
+        timeout = request.extensions["timeout"] = as_timeout(request.extensions.get("timeout", self.timeout))
+        total = timeout.total
         if total is not None:
             request.extensions["deadline"] = asyncio.get_running_loop().time() + total
         response: Response | None = None
@@ -347,9 +348,10 @@ class Client:
         if self._closed:
             return
         self._closed = True
+        transport = self._transport or self._given_transport
         # In a forked child the connections are the parent's, and are left alone.
-        if self._transport is not None and self._process == os.getpid():
-            await self._transport.close()
+        if transport is not None and self._process in (None, os.getpid()):
+            await transport.close()
 
     def __del__(self) -> None:
         if getattr(self, "_closed", True) or self._transport is None or self._process != os.getpid():

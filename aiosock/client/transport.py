@@ -8,7 +8,7 @@ import asyncio
 import math
 from time import perf_counter
 
-from aiosock.config import Limits, Timeout
+from aiosock.config import Limits, Timeout, as_timeout
 from aiosock.connection.dial import Dialer, Origin
 from aiosock.connection.exchange import Exchange
 from aiosock.connection.http1 import Connection
@@ -64,7 +64,7 @@ class NetworkTransport:
         # What cannot be sent is refused here, before there is any connection.
         head = RequestHead(request.method, request.target, request.location.authority, request.headers.items())
         extensions = request.extensions
-        timeout: Timeout = extensions.get("timeout") or Timeout()
+        timeout = as_timeout(extensions["timeout"]) if "timeout" in extensions else Timeout()
         deadline: float = extensions.get("deadline", math.inf)
         origin = self._origin(request)
         pool = self.pool

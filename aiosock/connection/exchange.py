@@ -29,6 +29,7 @@ from aiosock.errors import (
     StreamConsumed,
     TotalTimeout,
     TruncatedStream,
+    UsageError,
     WriteError,
     WriteTimeout,
 )
@@ -96,6 +97,7 @@ class Exchange:
         "_over",
         "_owner",
         "_protocol",
+        "_reading",
         "_received",
         "_send_failure",
         "_sender",
@@ -138,6 +140,7 @@ class Exchange:
         self._stopped = False
         self._continue_by: float | None = None
         self._received = 0
+        self._reading = False
         self._nothing_written = False
         self._untouched = False
         self._switched = False
@@ -231,6 +234,14 @@ class Exchange:
             stream.write(protocol.send_end(self._request_trailers()))
             await stream.drain()
             self._count_as_sent()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody called this task off: something that the user's body waited for was cancelled.
+            self._send_failure = UsageError("what the request body waited for was cancelled")
+            self._send_failure.__cause__ = error
+            stream.interrupt(self._send_failure)
         except Exception as error:
             # When writing failed, the reading side first sees whether the server has answered. Else it is the user's
             # body that failed, or broke its promise: whoever waits for the answer is told.
@@ -323,12 +334,14 @@ class Exchange:
             while True:
                 event = protocol.next_event()
                 if event is NEED_DATA:
+                    self._reading = True
                     await self._receive_more()
+                    self._reading = False
                 elif isinstance(event, BodyData):
                     self._received += len(event.data)
                     # The last piece of a body whose length is known ends it: the connection is free before the
-                    # piece is looked at.
-                    if protocol.body_left == 0:
+                    # piece is looked at. Not while the request is still being sent, which may wait for that look.
+                    if protocol.body_left == 0 and not self._is_sending:
                         self._end_body(protocol.next_event())
                         await self._finish()
                     return event.data
@@ -356,6 +369,12 @@ class Exchange:
                 raise self._total_timeout()
         if self._send_failure is not None:
             raise self._send_failure
+        if self._stream.unsent and not self._stopped:
+            try:
+                await self._stream.drain()
+            except (WriteError, WriteTimeout):
+                if self._deadline - self._loop.time() < CLOCK_SECONDS:
+                    raise self._total_timeout() from None
         self._timings.ended_at = perf_counter()
         self._release()
 
@@ -364,6 +383,7 @@ class Exchange:
         loop, stream = self._loop, self._stream
         seconds = self._timeout.read
         idle_since = loop.time()
+        self.check_deadline()
         while True:
             sending = self._is_sending
             idle_by = math.inf if seconds is None else idle_since + seconds
@@ -374,7 +394,7 @@ class Exchange:
                 data = await stream.read(deadline)
             except Exception as error:
                 if self._send_failure is not None:
-                    raise self._send_failure from None
+                    raise self._send_failure from self._send_failure.__cause__
                 if isinstance(error, ReadTimeout):
                     idle_since = self._after_read_timeout(error, deadline, idle_since, sending)
                     continue
@@ -425,6 +445,17 @@ class Exchange:
         stage = "reading the body" if self._protocol.response_started else "waiting for the answer"
         return TotalTimeout(f"the request took longer than {self._timeout.total} s in all; it was {stage}")
 
+    def check_deadline(self) -> None:
+        """
+        See to the deadline where there is always something to do, and so no wait that it would end.
+
+        Raises:
+            TotalTimeout: It passed.
+        """
+        if self._loop.time() >= self._deadline:
+            self.abort()
+            raise self._total_timeout()
+
     def lift_deadline(self) -> None:
         """A streamed response has its head: from here on only pauses are bounded."""
         self._deadline = math.inf
@@ -437,7 +468,7 @@ class Exchange:
         """Give up what is left of the body; a small rest is drained so that the connection lives."""
         if self._over:
             return
-        if self._switched or self._is_sending or not self._protocol.sending_done:
+        if self._reading or self._switched or self._is_sending or not self._protocol.sending_done:
             self.abort()
             return
         try:

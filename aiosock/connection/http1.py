@@ -51,7 +51,8 @@ class Connection:
     @property
     def reusable(self) -> bool:
         """It may carry another request after what it carried so far."""
-        return not self._busy and self._protocol.reusable and not self.stream.unsent
+        stream = self.stream
+        return not self._busy and self._protocol.reusable and not stream.unsent and stream.write_error is None
 
     @property
     def keep_alive_seconds(self) -> int | None:

@@ -67,25 +67,35 @@ class FileBody(Body):
     it can seek.
     """
 
-    __slots__ = ("_file", "_in_thread", "_start")
+    __slots__ = ("_file", "_in_thread", "_reading", "_start")
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self._reading: asyncio.Future[bytes] | None = None
         self._in_thread, length, self._start = _measure(file)
         super().__init__(file, length, self._start is not None)
 
     async def pieces(self) -> AsyncIterator[bytes | memoryview]:
         file = self._file
+        if self._reading is not None:
+            # A sending that was called off could not call off its thread, which would move the file under us.
+            await asyncio.wait([self._reading])
         if self._start is not None:
             file.seek(self._start)
         while True:
             # Checked before it is taken for the end: a file that would block gives None.
-            piece = _checked(
-                await asyncio.to_thread(file.read, PIECE_BYTES) if self._in_thread else file.read(PIECE_BYTES)
-            )
+            piece = _checked(await self._read_in_thread() if self._in_thread else file.read(PIECE_BYTES))
             if not piece:
                 return
             yield piece
+
+    async def _read_in_thread(self) -> bytes:
+        self._reading = asyncio.get_running_loop().run_in_executor(None, self._file.read, PIECE_BYTES)
+        try:
+            return await asyncio.shield(self._reading)
+        finally:
+            if self._reading.done():
+                self._reading = None
 
 
 def _measure(file: IO[bytes]) -> tuple[bool, int | None, int | None]:

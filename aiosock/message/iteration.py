@@ -34,6 +34,10 @@ class BodySource(Protocol):
         """Return the next piece as it came; ``b""`` when the body is complete."""
         ...
 
+    def check_deadline(self) -> None:
+        """Raise `TotalTimeout` when the time for the whole request is over; asked between pieces of long work."""
+        ...
+
     def lift_deadline(self) -> None:
         """From here on the time for the whole request is not bounded any more, only pauses are."""
         ...
@@ -190,6 +194,7 @@ class BodyIterator:
                 if self._this_turn > MAX_BYTES_PER_TURN:
                     self._this_turn = 0
                     await asyncio.sleep(0)
+                    source.check_deadline()  # type: ignore[union-attr]  # without content there is a source
                 if piece:
                     return piece
             data = await source.receive()  # type: ignore[union-attr]  # without content there is a source

@@ -22,9 +22,9 @@ from aiosock.errors import ConnectError, ReadError, ReadTimeout, WriteError, Wri
 from aiosock.network.stream import Stream, StreamInfo
 
 MIN_READ_BYTES: Final = 64 * 1024
-MAX_READ_BYTES: Final = 512 * 1024
+MAX_READ_BYTES: Final = 256 * 1024
 # So many reads in a row may be served without a turn of the loop; then the other tasks have theirs.
-MAX_EAGER_READS: Final = 8
+MAX_EAGER_READS: Final = 2
 MAX_SEND_BYTES: Final = 256 * 1024
 # On the portable road, the wait until the kernel takes something is the sending of so little.
 PROBE_BYTES: Final = 4 * 1024
@@ -101,12 +101,15 @@ async def connect_unix(path: str, *, portable: bool = False) -> Stream:
     """
     if not hasattr(socket, "AF_UNIX"):
         raise ConnectError(f"{path}: this system has no Unix domain sockets")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConnectError(f"{path}: {describe(error)}") from error
     try:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, path)
         return _open(sock, portable)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         sock.close()
         raise ConnectError(f"{path}: {describe(error)}") from error
     except BaseException:

@@ -97,7 +97,11 @@ class TLSSettings:
 
     def _build(self) -> ssl.SSLContext:
         trusted = tuple(os.environ.get(name) for name in _ENVIRONMENT) if self._trust_env else None
-        return build_context(self._verify, self._cert, trusted)
+        if self._cert is not None:
+            # A key and its password are not kept for longer than their client.
+            return build_context(self._verify, self._cert, trusted)
+        paths = [path for path in (self._verify, *(trusted or ())[:2]) if isinstance(path, str)]
+        return shared_context(self._verify, trusted, tuple(_signature(path) for path in paths))
 
 
 _ENVIRONMENT: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
@@ -118,9 +122,6 @@ def _path(name: str, value: object) -> str:
     raise UsageError(f"{name}: not a value that can be used: {type(value).__name__}")
 
 
-# Loading the system's certificates costs tens of milliseconds: clients with the same settings share one
-# context, which nobody changes after it is built.
-@lru_cache(maxsize=32)
 def build_context(
     verify: bool | str,
     cert: CertParts | None = None,
@@ -166,6 +167,25 @@ def build_context(
 
 def _no_password() -> str:
     raise ValueError("the key is encrypted, and there is no password for it")
+
+
+# Loading the system's certificates costs tens of milliseconds: clients with the same settings share one context, which
+# nobody changes after it is built.
+@lru_cache(maxsize=32)
+def shared_context(
+    verify: bool | str, environment: tuple[str | None, ...] | None, files: tuple[tuple[int, int, int] | None, ...]
+) -> ssl.SSLContext:
+    """Return a context without a client certificate, the same one as long as the files are the same."""
+    return build_context(verify, None, environment)
+
+
+def _signature(path: str) -> tuple[int, int, int] | None:
+    """Return what tells a file from one that took its place, None where it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _trust_system(context: ssl.SSLContext, cert_file: str | None, cert_dir: str | None) -> None:

@@ -334,7 +334,6 @@ class Pool(Generic[C]):
         task = dial.task = self._loop.create_task(dial.run(self._dial))
         self._tasks.add(task)
         task.add_done_callback(partial(self._on_dialled, dial))
-        self._line.note(queue)
 
     def _on_dialled(self, dial: Dial[C], task: asyncio.Task[C]) -> None:
         queue = dial.queue
@@ -365,10 +364,9 @@ class Pool(Generic[C]):
 
     def _place_new(self, connection: C, dial: Dial[C]) -> None:
         """A dial succeeded: the oldest waiter has the connection; if that is not whom it was for, they swap dials."""
-        queue, intended = dial.queue, dial.waiter
-        if intended is not None:
-            dial.waiter = None
-            queue.stop(intended)
+        queue = dial.queue
+        if dial.waiter is not None:
+            queue.stop(dial.waiter)
         waiter = self._oldest(queue, reused=False)
         if waiter is not None:
             self._hand(connection, waiter, may_be_surplus=False)
@@ -402,7 +400,6 @@ class Pool(Generic[C]):
             waiter.timer = self._loop.call_at(when, self._on_deadline, waiter, when)
 
     def _on_deadline(self, waiter: Waiter[C], when: float) -> None:
-        waiter.timer = None
         if waiter.future.done():
             return
         # A timer may come a little early, by the clock's resolution.

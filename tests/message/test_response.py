@@ -48,6 +48,9 @@ class Source:
             raise piece
         return piece
 
+    def check_deadline(self) -> None:
+        pass
+
     def lift_deadline(self) -> None:
         self.log.append("lift_deadline")
 

@@ -29,6 +29,9 @@ class Source:
     async def receive(self) -> bytes:
         raise AssertionError
 
+    def check_deadline(self) -> None:
+        pass
+
     def lift_deadline(self) -> None:
         raise AssertionError
 

@@ -26,7 +26,7 @@ from aiosock.errors import ReadError, TLSError, TruncatedStream, UsageError, Wri
 from aiosock.network import tls
 from aiosock.network.stream import Stream
 from aiosock.network.tcp import connect_tcp
-from aiosock.network.tls import TLSSettings, TLSStream, build_context, is_live, start_tls
+from aiosock.network.tls import TLSSettings, TLSStream, build_context, is_live, shared_context, start_tls
 from aiosock.testing import Certificates, Peer, Server
 from tests.network.wire import Wire, arrived, read_all, receive, turns, until, wires
 
@@ -70,9 +70,9 @@ def no_inheritance(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Neither the environment of whoever runs the tests nor another test's contexts have a say."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
         monkeypatch.delenv(name, raising=False)
-    build_context.cache_clear()
+    shared_context.cache_clear()
     yield
-    build_context.cache_clear()
+    shared_context.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -424,7 +424,7 @@ def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Non
     def say(file: str | Path = tmp_path / "none.pem", folder: str | Path = tmp_path / "none") -> None:
         paths = ssl.get_default_verify_paths()._replace(openssl_cafile=str(file), openssl_capath=str(folder))
         monkeypatch.setattr("aiosock.network.tls.ssl.get_default_verify_paths", lambda: paths)
-        build_context.cache_clear()
+        shared_context.cache_clear()
 
     say()
     return say
@@ -475,7 +475,7 @@ async def test_on_windows_the_store_is_asked_first(
     monkeypatch.setattr(certifi, "where", lambda: ca_file)
     with_certifi = await asyncio.to_thread(build_context, True)
     stored.append(await asyncio.to_thread(lambda: Certificates().ca_pem))
-    build_context.cache_clear()
+    shared_context.cache_clear()
     with_store = await asyncio.to_thread(build_context, True)
     assert with_certifi.get_ca_certs() != with_store.get_ca_certs()
     assert len(with_certifi.get_ca_certs()) == len(with_store.get_ca_certs()) == 1
@@ -916,3 +916,12 @@ async def test_tls_inside_tls_verifies_the_inner_name(
             await start_tls(outer, client_context, "right.example")
         with pytest.raises(ReadError, match="closed on this side"):
             await outer.read(math.inf)
+
+
+async def test_a_file_that_was_replaced_is_read_again(certificates: Certificates, tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    await asyncio.to_thread(certificates.write_ca, path)
+    first = await TLSSettings(path).context()
+    assert await TLSSettings(path).context() is first
+    await asyncio.to_thread(Certificates().write_ca, path)
+    assert await TLSSettings(path).context() is not first

@@ -299,6 +299,28 @@ async def test_one_surplus_dial_goes_to_the_pool() -> None:
     await bench.close()
 
 
+async def test_after_a_surplus_dial_there_may_be_another() -> None:
+    bench = Bench()
+    for ends in ("well", "badly"):
+        active = [await bench.acquire()] if bench.pool.idle else [await bench.connect()]
+        while bench.pool.idle:
+            active.append(await bench.acquire())
+        task = await bench.request()
+        bench.end(active[0])
+        await task
+        (dial,) = bench.network.dials
+        assert not dial.cancelled
+        if ends == "well":
+            dial.succeed()
+        else:
+            dial.fail(ConnectError("refused"))
+        await turns()
+        for connection in active:
+            bench.end(connection)
+    assert bench.pool.stats()[:4] == (2, 0, 0, 0)
+    await bench.close()
+
+
 async def test_the_next_request_has_the_surplus_dial() -> None:
     bench = Bench()
     active = await bench.connect()
@@ -1692,11 +1714,14 @@ def lose_a_queue(pool: Pool[FakeConnection]) -> None:
 async def test_the_invariant_finds_books_that_are_not_true() -> None:
     for break_it in (add_a_count, lose_a_queue):
         bench = Bench()
-        await bench.connect(A)
+        connection = await bench.connect(A)
         bench.pool.check_invariant()
         break_it(bench.pool)
         with pytest.raises(AssertionError, match="the pool's invariant is broken: "):
             bench.pool.check_invariant()
+        # With debug on, it is checked after every change.
+        with pytest.raises(AssertionError, match="the pool's invariant is broken: "):
+            bench.end(connection)
 
 
 async def test_a_pool_without_debug_does_not_check_itself() -> None:

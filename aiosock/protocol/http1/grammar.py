@@ -130,9 +130,10 @@ def parse_fields(lines: Iterable[str], max_fields: int) -> CIMultiDict[str]:
         elif colon and is_token(name):
             fields.append((name, value.strip(" \t")))
         elif not colon:
-            raise RemoteProtocolError(f"a field line has no colon: {shown(line)}")
+            # Not shown: it may be the rest of a cookie.
+            raise RemoteProtocolError(f"a field line of {len(line)} characters has no colon")
         elif name.rstrip(" \t") != name:
-            raise RemoteProtocolError(f"white space before the colon of a field line: {shown(line)}")
+            raise RemoteProtocolError(f"white space before the colon of the field {shown(name.rstrip())}")
         else:
             raise RemoteProtocolError(f"a field name is not a token: {shown(name)}")
     if len(fields) > max_fields:

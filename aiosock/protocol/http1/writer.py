@@ -55,7 +55,7 @@ class RequestHead:
         transfer: list[str] = []
         for name, value in fields:
             if name not in known_names and not grammar.is_token(name):
-                raise InvalidHeader(f"the field name is not a token: {name[:40]!r}")
+                raise InvalidHeader(f"the field name is not a token: {_shown_name(name)}")
             # The fields that decide something are all short: most names are passed over by their size.
             if len(name) <= 17 and (folded := name.lower()) in _DECIDING:
                 if folded == "host":
@@ -147,8 +147,14 @@ def encode_trailers(fields: Iterable[tuple[str, str]]) -> bytes:
     lines: list[str] = []
     for name, value in fields:
         if not grammar.is_token(name):
-            raise InvalidHeader(f"the trailer name is not a token: {name[:40]!r}")
+            raise InvalidHeader(f"the trailer name is not a token: {_shown_name(name)}")
         if name.lower() in _DECIDING or name.lower() in ("trailer", "te", "content-encoding", "content-type"):
             raise InvalidHeader(f"{name} may not stand in trailers")
         lines.append(f"{name}: {value}")
     return _encode(lines) if lines else b"\r\n"
+
+
+def _shown_name(name: str) -> str:
+    """Return a name for a message: without what follows a colon, which is a value that came to the wrong place."""
+    before, colon, _ = name.partition(":")
+    return f"{before[:40] + colon!r}"
