@@ -17,6 +17,8 @@ import nox
 PROJECT = nox.project.load_toml("pyproject.toml")
 VERSIONS = nox.project.python_versions(PROJECT)
 
+# Whom the benchmarks measure beside aiosock, in their newest versions.
+PEERS = ("aiohttp", "httpx", "httpx2", "niquests", "pyreqwest", "wreq", "ry", "curl_cffi", "pycurl")
 # One process of tests for each core.
 WORKERS = ("-n", "auto")
 # Their dependencies belong to the session `examples`.
@@ -147,11 +149,15 @@ def fuzz(session: nox.Session) -> None:
     )
 
 
-@nox.session(python=FIRST, requires=["build"])
+@nox.session(python=INSTALLED[-1], requires=["build"])
 def bench(session: nox.Session) -> None:
-    """Measure how fast it is."""
-    if not Path("tests/benchmarks").is_dir():
-        session.skip("there is no tests/benchmarks")
-    install(session, "test")
-    # Run from here it measures the source tree, which is the same code.
+    """Measure how fast it is beside its peers: ``nox -s bench -- --help``."""
+    install(session)
+    upgrade = ("python", "-m", "pip", "install", "--quiet", "--upgrade", "--only-binary=:all:")
+    try:
+        session.run(*upgrade, *PEERS, silent=True)
+    except nox.command.CommandFailed:
+        # One that does not install on this machine is left out, and the report says so.
+        for peer in PEERS:
+            session.run(*upgrade, peer, success_codes=[0, 1])
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
