@@ -9,6 +9,7 @@ import asyncio
 import os
 import platform
 import shlex
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -77,6 +78,8 @@ def main() -> None:
         write(load(arguments.source), arguments.output)
         return
     began = time.monotonic()
+    # Servers and their files are not left behind when somebody stops it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     raise_file_limit()
     versions = find_versions()
     names = set(arguments.contender or CONTENDERS)

@@ -91,12 +91,12 @@ class CountingLoop(asyncio.SelectorEventLoop):
         self.tasks += 1
         return super().create_task(*arguments, **options)
 
-    def call_at(self, *arguments: Any, **options: Any) -> asyncio.TimerHandle:
+    def call_at(self, *arguments: Any, **options: Any) -> asyncio.TimerHandle:  # type: ignore[override]  # passed on
         self.timers += 1
         return super().call_at(*arguments, **options)
 
 
-KINDS = {
+KINDS: dict[str, tuple[Callable[[Act, int], Awaitable[Counts]], Callable[[], asyncio.AbstractEventLoop]]] = {
     "nothing": (count_nothing, uvloop.new_event_loop),
     # Nearly all of this loop is no Python function.
     "calls": (count_calls, uvloop.new_event_loop),

@@ -243,7 +243,7 @@ class TLSFloor(Floor):
         record = bytearray(RECORD_BYTES)
         while received < length:
             try:
-                received += read(RECORD_BYTES, record)  # type: ignore[arg-type]  # a number, given a buffer
+                received += read(RECORD_BYTES, record)  # type: ignore[operator]  # given a buffer, it returns a number
             except ssl.SSLWantReadError:
                 incoming.write(buffer[: await self.loop.sock_recv_into(connection.sock, buffer)])
         self.finish(connection, lives)

@@ -195,8 +195,8 @@ async def run_scenario(
             await profile(clients["aiosock"], plan.profiles, f"{scenario.name}-{loop}".replace(" ", "-"), say)
         for client in clients.values():
             client.dismiss()
-    for name, reason in outcome.left_out.items():
-        say(f"  {name} is left out: {reason}")
+    for name, why in outcome.left_out.items():
+        say(f"  {name} is left out: {why}")
     return outcome
 
 

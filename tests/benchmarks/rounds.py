@@ -13,10 +13,11 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.contenders import Answer, Contender
 
@@ -61,7 +62,7 @@ class Work:
             raise WrongAnswer(f"answered (status, length) {answer}, which should be {self.expected}")
 
 
-Round = Callable[[Work], Awaitable[Figures]]
+Round = Callable[[Work], Coroutine[Any, Any, Figures]]
 
 
 async def keep_busy(work: Work) -> Figures:

@@ -12,7 +12,8 @@ from tests.benchmarks.floors import FLOORS
 from tests.benchmarks.rounds import Round
 from tests.benchmarks.site import JSON, MIB, RESULTS, STREAMS, Servers, Sizes
 
-CONTENDERS: dict[str, type[Contender]] = {each.name: each for each in (Aiosock, *PEERS, *FLOORS)}
+ALL: tuple[type[Contender], ...] = (Aiosock, *PEERS, *FLOORS)
+CONTENDERS = {each.name: each for each in ALL}
 
 METRICS = {
     "cpu": "CPU, µs",

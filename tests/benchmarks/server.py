@@ -38,6 +38,7 @@ from tests.benchmarks.site import (
 )
 
 LATE_SECONDS = 0.5
+START_SECONDS = 10.0
 
 CONFIGURATION = """
 daemon off;
@@ -162,14 +163,11 @@ def running_nginx(program: str, folder: Path, cores: set[int]) -> Iterator[tuple
         )
     )
     command = [program, "-p", str(folder), "-c", str(configuration), "-e", str(folder / "error.log")]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
-        try:
-            pin(process.pid, cores)
-            wait_until_open(plain, process)
-            yield f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls}"
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+    # The shell ends nginx when its own input ends, so also when this process is killed.
+    guarded = ["sh", "-c", '"$@" & read -r _; kill $!; wait', "sh", *command]
+    with subprocess.Popen(guarded, stdin=subprocess.PIPE, preexec_fn=lambda: pin(0, cores)):
+        wait_until_open(plain)
+        yield f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls}"
 
 
 @contextlib.contextmanager
@@ -195,16 +193,22 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until somebody listens on a port."""
-    while process.poll() is None:
+def wait_until_open(port: int) -> None:
+    """
+    Wait until nginx listens on a port.
+
+    Raises:
+        RuntimeError: It does not, for a while.
+    """
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except ConnectionRefusedError:
             time.sleep(0.01)
-            continue
-        return
-    raise RuntimeError(f"nginx ended with status {process.returncode}")
+        else:
+            return
+    raise RuntimeError("nginx does not start")
 
 
 class Site:

@@ -98,7 +98,7 @@ def main() -> None:
             profile = cProfile.Profile() if line.startswith("profile ") else None
             if profile is not None:
                 profile.enable()
-            figures = runner.run(scenario.measure(work))  # type: ignore[arg-type]  # it is a coroutine
+            figures = runner.run(scenario.measure(work))
             if profile is not None:
                 profile.disable()
                 profile.dump_stats(line.removeprefix("profile ").strip())
