@@ -26,6 +26,7 @@ from ssl import SSLContext
 import pytest
 
 from aiosock.testing import Peer, Server, site
+from tests.kit.programs import without_slow_steps
 
 PROGRAM_SECONDS = 60.0
 COMMAND = [sys.executable, "-X", "dev", "-W", "error", "-m", "aiosock"]
@@ -93,7 +94,7 @@ def run() -> Callable[..., Done]:
         done = subprocess.run(
             command, env=environment(variables), input=keys, capture_output=True, timeout=PROGRAM_SECONDS
         )
-        errors = done.stderr.decode()
+        errors = without_slow_steps(done.stderr.decode())
         assert "Traceback" not in errors, errors
         assert "Warning" not in errors, errors
         assert done.returncode == status, errors
