@@ -61,7 +61,8 @@ from aiosock.errors import (
     WriteTimeout,
 )
 from aiosock.message.request import Request
-from aiosock.message.response import ConnectionInfo, Response, Timings
+from aiosock.message.response import Response
+from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.network.dns import Resolver, SystemResolver
 from aiosock.pool.pool import PoolStats
 from aiosock.version import __version__

@@ -7,10 +7,10 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from json import loads
 from types import TracebackType
-from typing import Any, Final, Protocol, TypedDict, Unpack
+from typing import Any, Final, Protocol, TypeAlias, TypedDict, Unpack
 
 from multidict import CIMultiDict, istr
 from yarl import URL
@@ -21,7 +21,7 @@ from aiosock.errors import ClientClosed, InvalidURL, RequestError, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData, JSONEncoder
 from aiosock.message.decoding import accepted_codings
-from aiosock.message.request import HeadersInput, Request, make_headers
+from aiosock.message.request import HeadersInput, Request, bare_request, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.middleware.chain import Middleware, Send, compose
 from aiosock.middleware.redirect import Redirects
@@ -32,6 +32,9 @@ from aiosock.version import __version__
 
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Left out: the client's value counts. None is a value of its own."""
+
+Answer: TypeAlias = Coroutine[Any, Any, Response]
+"""What a request is awaited for."""
 
 _ACCEPT: Final = istr("Accept")
 _ACCEPT_ENCODING: Final = istr("Accept-Encoding")
@@ -130,7 +133,7 @@ class Client:
             urls.parse_url(self._base_url)
         self.headers = _default_headers(headers)
         self.params = params
-        self.timeout = Timeout() if timeout is UNSET else as_timeout(timeout)
+        self._timeout = Timeout() if timeout is UNSET else as_timeout(timeout)
         self._limits = limits if limits is not None else Limits()
         if not isinstance(self._limits, Limits):
             raise UsageError(f"limits: takes a Limits, not {type(limits).__name__}")
@@ -148,14 +151,18 @@ class Client:
         self._json_decoder = json_decoder or loads
         self._raise_for_status = raise_for_status
 
+    @property
+    def timeout(self) -> Timeout:
+        """How long requests may take, unless they say otherwise."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, value: Timeout | float | None) -> None:
+        self._timeout = as_timeout(value)
+
     # Requests
 
-    async def request(
-        self,
-        method: str,
-        url: str | URL,
-        **options: Unpack[RequestOptions],
-    ) -> Response:
+    def request(self, method: str, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """
         Send a request, read the whole answer, and return it.
 
@@ -177,39 +184,39 @@ class Client:
             RequestError: It failed; ``.request`` says which.
             HTTPStatusError: A 4xx or 5xx, where ``raise_for_status`` is set.
         """
-        return await self._run(self._build(method, url, options), False)
+        return self._send((method, url, options), False)
 
-    async def get(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+    def get(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a GET request; see `request`."""
-        return await self._run(self._build("GET", url, options), False)
+        return self._send(("GET", url, options), False)
 
-    async def head(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+    def head(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a HEAD request; see `request`."""
-        return await self._run(self._build("HEAD", url, options), False)
+        return self._send(("HEAD", url, options), False)
 
-    async def options(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+    def options(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send an OPTIONS request; see `request`."""
-        return await self._run(self._build("OPTIONS", url, options), False)
+        return self._send(("OPTIONS", url, options), False)
 
-    async def post(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+    def post(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a POST request; see `request`."""
-        return await self._run(self._build("POST", url, options), False)
+        return self._send(("POST", url, options), False)
 
-    async def put(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+    def put(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a PUT request; see `request`."""
-        return await self._run(self._build("PUT", url, options), False)
+        return self._send(("PUT", url, options), False)
 
-    async def patch(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+    def patch(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a PATCH request; see `request`."""
-        return await self._run(self._build("PATCH", url, options), False)
+        return self._send(("PATCH", url, options), False)
 
-    async def delete(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+    def delete(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a DELETE request; see `request`."""
-        return await self._run(self._build("DELETE", url, options), False)
+        return self._send(("DELETE", url, options), False)
 
-    async def query(self, url: str | URL, **options: Unpack[RequestOptions]) -> Response:
+    def query(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a QUERY request, a safe one with a body; see `request`."""
-        return await self._run(self._build("QUERY", url, options), False)
+        return self._send(("QUERY", url, options), False)
 
     def stream(self, method: str, url: str | URL, **options: Unpack[RequestOptions]) -> StreamContext:
         """
@@ -242,19 +249,26 @@ class Client:
             As `request`.
         """
         # A copy: the request is the user's, and may be sent again.
-        return await self._run(request.replace(), stream)
+        request = request.replace()
+        request.extensions["timeout"] = as_timeout(request.extensions.get("timeout", self._timeout))
+        return await self._send(request, stream)
 
     def _build(self, method: str, url: str | URL, options: RequestOptions) -> Request:
-        if not isinstance(url, (str, URL)):
+        if isinstance(url, str):
+            text = url
+        elif isinstance(url, URL):
+            text = str(url)
+        else:
             raise InvalidURL(f"a URL is a str or a yarl.URL, not {type(url).__name__}")
-        text = str(url)
         if self._base_url:
             text = urls.join_base(self._base_url, text)
         if self.params is not None:
             text = urls.append_params(text, self.params)
+        if not options and isinstance(method, str):
+            return bare_request(method, text, self.headers.copy(), {"timeout": self._timeout})
         extensions: dict[str, Any] = dict(options.get("extensions") or ())
         timeout = options.get("timeout", UNSET)
-        extensions["timeout"] = self.timeout if timeout is UNSET else as_timeout(timeout)
+        extensions["timeout"] = self._timeout if timeout is UNSET else as_timeout(timeout)
         if "follow_redirects" in options:
             extensions["follow_redirects"] = options["follow_redirects"]
         if "on_informational" in options:
@@ -275,14 +289,17 @@ class Client:
             json_encoder=self._json_encoder,
         )
 
-    async def _run(self, request: Request, stream: bool) -> Response:
+    async def _send(self, request: Request | tuple[str, str | URL, RequestOptions], stream: bool) -> Response:
+        """Send a request, or one built of method, URL and options."""
+        if isinstance(request, tuple):
+            request = self._build(*request)
         chain = self._chain
         if self._closed or asyncio.get_running_loop() is not self._loop:
             chain = self._open()
-        timeout = request.extensions["timeout"] = as_timeout(request.extensions.get("timeout", self.timeout))
-        total = timeout.total
+        extensions = request.extensions
+        total = extensions["timeout"].total
         if total is not None:
-            request.extensions["deadline"] = asyncio.get_running_loop().time() + total
+            extensions["deadline"] = asyncio.get_running_loop().time() + total
         response: Response | None = None
         try:
             response = await chain(request)
@@ -291,7 +308,7 @@ class Client:
             response.max_content_bytes = self._limits.max_content_bytes
             if stream:
                 response.lift_deadline()
-            else:
+            elif not response.read_ready():
                 await response.read()
             if self._raise_for_status:
                 response.raise_for_status()
@@ -391,7 +408,7 @@ class StreamContext:
         self._response: Response | None = None
 
     async def __aenter__(self) -> Response:
-        self._response = await self._client._run(self._request, True)
+        self._response = await self._client._send(self._request, True)
         return self._response
 
     async def __aexit__(

@@ -4,9 +4,11 @@ The network as a transport: a request goes to a connection of the pool, and a re
 
 from __future__ import annotations
 
-import asyncio
 import math
 from time import perf_counter
+from typing import Final
+
+from multidict import CIMultiDict
 
 from aiosock.config import Limits, Timeout, as_timeout
 from aiosock.connection.dial import Dialer, Origin
@@ -14,11 +16,19 @@ from aiosock.connection.exchange import Exchange
 from aiosock.connection.http1 import Connection
 from aiosock.errors import NetworkError, ProtocolError, UsageError
 from aiosock.message.request import Request
-from aiosock.message.response import Response, Timings
+from aiosock.message.response import Response
+from aiosock.message.transit import Timings
 from aiosock.network.dns import Resolver
 from aiosock.network.tls import TLSSettings
 from aiosock.pool.pool import Pool
-from aiosock.protocol.http1 import RequestHead
+from aiosock.protocol.http1 import FieldSection, RequestHead
+
+# What is made once for many requests. The fields that a client sends hardly vary, but may be large.
+MAX_ORIGINS: Final = 1024
+MAX_SECTIONS: Final = 64
+MAX_SECTION_BYTES: Final = 4096
+
+_DEFAULT_TIMEOUT: Final = Timeout()
 
 
 class NetworkTransport:
@@ -43,7 +53,8 @@ class NetworkTransport:
         uds: str | None,
     ) -> None:
         self.pool: Pool[Connection] = Pool(Dialer(resolver, limits).dial, limits)
-        self._loop = asyncio.get_running_loop()
+        self._origins: dict[tuple[str, str, int], Origin] = {}
+        self._sections: dict[tuple[tuple[str, str], ...], FieldSection] = {}
         self._tls = tls
         self._local_address = local_address
         self._uds = uds
@@ -61,12 +72,16 @@ class NetworkTransport:
             UsageError: The request cannot be sent as it is.
         """
         timings = Timings(perf_counter())
+        extensions, location = request.extensions, request.location
         # What cannot be sent is refused here, before there is any connection.
-        head = RequestHead(request.method, request.target, request.location.authority, request.headers.items())
-        extensions = request.extensions
-        timeout = as_timeout(extensions["timeout"]) if "timeout" in extensions else Timeout()
+        head = RequestHead(request.method, request.target, location.authority, self._section(request.headers))
+        timeout = extensions.get("timeout", _DEFAULT_TIMEOUT)
+        if not isinstance(timeout, Timeout):
+            timeout = as_timeout(timeout)
         deadline: float = extensions.get("deadline", math.inf)
-        origin = self._origin(request)
+        origin = None if "server_name" in extensions else self._origins.get(location.origin)
+        if origin is None:
+            origin = self._origin(request)
         pool = self.pool
         ticket = pool.take_ticket()
         fresh = False
@@ -96,7 +111,7 @@ class NetworkTransport:
             return response
 
     def _origin(self, request: Request) -> Origin:
-        """Return what the request's connection has to lead to; the only place where that is made."""
+        """Return what the request's connection has to lead to, and remember it; the only place where that is made."""
         location = request.location
         secure = location.scheme == "https"
         server_name = ""
@@ -104,7 +119,7 @@ class NetworkTransport:
             server_name = request.extensions.get("server_name") or location.host.partition("%")[0].rstrip(".")
             if not isinstance(server_name, str):
                 raise UsageError("the extension server_name is a str")
-        return Origin(
+        origin = Origin(
             location.scheme,
             location.host,
             location.port,
@@ -113,6 +128,27 @@ class NetworkTransport:
             self._local_address,
             self._uds,
         )
+        if "server_name" not in request.extensions:
+            if len(self._origins) >= MAX_ORIGINS:
+                self._origins.clear()
+            self._origins[location.origin] = origin
+        return origin
+
+    def _section(self, headers: CIMultiDict[str]) -> FieldSection:
+        """Return the fields checked and encoded, which is done once for fields that are the same."""
+        fields = tuple(headers.items())
+        try:
+            section = self._sections.get(fields)
+        except TypeError:
+            # A value that has no hash is no str, and refused with a word.
+            return FieldSection(fields)
+        if section is None:
+            section = FieldSection(fields)
+            if len(section.encoded) <= MAX_SECTION_BYTES:
+                if len(self._sections) >= MAX_SECTIONS:
+                    self._sections.clear()
+                self._sections[fields] = section
+        return section
 
     async def close(self) -> None:
         """Close all connections, within a bounded time."""

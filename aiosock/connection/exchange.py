@@ -35,7 +35,8 @@ from aiosock.errors import (
 )
 from aiosock.message.body import Body, BytesBody
 from aiosock.message.request import Request
-from aiosock.message.response import Response, Timings
+from aiosock.message.response import Response
+from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.network.tcp import is_disconnect
 from aiosock.protocol.http1 import NEED_DATA, BodyData, BodyEnded, InformationalReceived, RequestHead, ResponseStarted
 
@@ -94,6 +95,7 @@ class Exchange:
         "_head",
         "_loop",
         "_nothing_written",
+        "_number",
         "_over",
         "_owner",
         "_protocol",
@@ -128,9 +130,10 @@ class Exchange:
         self.trailers: CIMultiDict[str] | None = None
         self._stream = connection.stream
         self._protocol = connection.occupy()
+        self._number = connection.requests_served
         self._head = head
         self._owner = owner
-        self._loop = asyncio.get_running_loop()
+        self._loop = connection.loop
         self._timeout = timeout
         self._deadline = deadline
         self._timings = timings
@@ -157,7 +160,8 @@ class Exchange:
             Exception: Whatever the user's body raised, or the user's ``on_informational``.
         """
         try:
-            self._limit_writes(self._deadline)
+            seconds = self._timeout.write
+            self._stream.limit_writes(math.inf if seconds is None else seconds, self._deadline)
             self._send()
             return await self._receive_head()
         except BaseException as error:
@@ -188,10 +192,11 @@ class Exchange:
 
     def _send(self) -> None:
         head, body, protocol, stream = self._head, self.request.body, self._protocol, self._stream
-        data: bytes | memoryview = protocol.send_request(head)
+        data = protocol.send_request(head)
         pumped = False
         if body is None:
-            data = bytes(data) + protocol.send_end() if head.has_body else data
+            if head.has_body:
+                data += protocol.send_end()
         elif head.expects_continue:
             self._continue_by = self._loop.time() + EXPECT_SECONDS
         elif isinstance(body, BytesBody) and len(body.data) <= MAX_DIRECT_BYTES:
@@ -274,12 +279,10 @@ class Exchange:
     async def _receive_head(self) -> Response:
         protocol = self._protocol
         informational: list[Response] = []
-        while True:
-            event = protocol.next_event()
+        await self._receive_more()
+        while not isinstance(event := protocol.next_event(), ResponseStarted):
             if event is NEED_DATA:
                 await self._receive_more()
-            elif isinstance(event, ResponseStarted):
-                break
             elif isinstance(event, InformationalReceived):
                 self._on_informational(event, informational)
         self._timings.head_at = perf_counter()
@@ -290,9 +293,10 @@ class Exchange:
             http_version=event.http_version,
             request=self.request,
             source=self,
+            direct=True,
             transfer_codings=event.transfer_codings,
             timings=self._timings,
-            connection=self.connection.info(),
+            connection=self._connection_info,
         )
         if informational:
             response.informational = tuple(informational)
@@ -352,6 +356,25 @@ class Exchange:
         except BaseException:
             self.abort()
             raise
+
+    def take_whole(self) -> bytes | None:
+        """
+        Return the whole body, and end the exchange, if it came together with the head and its length is known.
+
+        Then the connection is free at once. None where that is not so, or the request is still on its way out: the
+        body comes by `receive`. The short road of the many small answers.
+        """
+        if self._sender is not None or self._over or self._stream.unsent:
+            return None
+        whole = self._protocol.take_body()
+        if whole is not None:
+            self._complete = True
+            self._timings.ended_at = perf_counter()
+            self._release()
+        return whole
+
+    def _connection_info(self) -> ConnectionInfo:
+        return self.connection.info(self._number)
 
     def _end_body(self, event: object) -> None:
         if isinstance(event, BodyEnded):

@@ -6,12 +6,13 @@ What is done with it, one request at a time, is in `aiosock.connection.exchange`
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
 from aiosock.config import Limits
 from aiosock.errors import NetworkError
-from aiosock.message.response import ConnectionInfo
+from aiosock.message.transit import ConnectionInfo
 from aiosock.network.stream import Stream
 from aiosock.protocol import http1
 
@@ -34,10 +35,11 @@ class Connection:
         times: How long opening it took.
     """
 
-    __slots__ = ("_busy", "_protocol", "requests_served", "stream", "times")
+    __slots__ = ("_busy", "_protocol", "loop", "requests_served", "stream", "times")
 
     def __init__(self, stream: Stream, limits: Limits, times: DialTimes) -> None:
         self.stream = stream
+        self.loop = asyncio.get_running_loop()
         self.times = times
         self.requests_served = 0
         self._busy = False
@@ -46,13 +48,15 @@ class Connection:
     @property
     def capacity(self) -> int:
         """How many more requests it can carry now."""
-        return 1 if self.reusable else 0
+        if self._busy or not self._protocol.reusable:
+            return 0
+        stream = self.stream
+        return 0 if stream.unsent or stream.write_error is not None else 1
 
     @property
     def reusable(self) -> bool:
         """It may carry another request after what it carried so far."""
-        stream = self.stream
-        return not self._busy and self._protocol.reusable and not stream.unsent and stream.write_error is None
+        return self.capacity > 0
 
     @property
     def keep_alive_seconds(self) -> int | None:
@@ -93,8 +97,9 @@ class Connection:
         """Close, with a TLS close_notify where there is TLS; does not wait."""
         self.stream.close()
 
-    def info(self) -> ConnectionInfo:
-        """Return what a response tells of its connection."""
+    def info(self, number: int | None = None) -> ConnectionInfo:
+        """Return what a response tells of its connection: the answer to the request of that number, or the last."""
+        number = number or self.requests_served
         stream = self.stream.info
         return ConnectionInfo(
             remote_address=stream.remote_address,
@@ -102,8 +107,8 @@ class Connection:
             tls_version=stream.tls_version,
             cipher=stream.cipher,
             alpn=stream.alpn,
-            reused=self.requests_served > 1,
-            requests_served=self.requests_served,
+            reused=number > 1,
+            requests_served=number,
             session_reused=stream.session_reused,
         )
 

@@ -34,6 +34,10 @@ class BodySource(Protocol):
         """Return the next piece as it came; ``b""`` when the body is complete."""
         ...
 
+    def take_whole(self) -> bytes | None:
+        """Return the whole body, and end it, if that takes no wait; else None, and it comes by `receive`."""
+        ...
+
     def check_deadline(self) -> None:
         """Raise `TotalTimeout` when the time for the whole request is over; asked between pieces of long work."""
         ...
@@ -59,6 +63,7 @@ class IncomingBody:
         source: Where it comes from; None where it is there already.
         content: The whole of it, decoded; None until it is there.
         request: Whose answer it is, for errors.
+        direct: The source may be asked for the whole of it at once.
 
     Attributes:
         started: Somebody iterates over it, or has.
@@ -66,12 +71,15 @@ class IncomingBody:
         closed: What was left of it has been given up.
     """
 
-    __slots__ = ("closed", "content", "ended", "request", "source", "started")
+    __slots__ = ("closed", "content", "direct", "ended", "request", "source", "started")
 
-    def __init__(self, source: BodySource | None, content: bytes | None, request: Request | None) -> None:
+    def __init__(
+        self, source: BodySource | None, content: bytes | None, request: Request | None, direct: bool = False
+    ) -> None:
         self.source = source
         self.content = content
         self.request = request
+        self.direct = direct
         self.started = False
         self.ended = False
         self.closed = False

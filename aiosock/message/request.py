@@ -86,7 +86,8 @@ class Request:
             self._set_content(content, data, json, json_encoder or bodies.encode_json)
         elif method in METHODS_WITH_CONTENT:
             self._frame()
-        self._authorize()
+        if location.userinfo is not None:
+            self._authorize(location.userinfo)
 
     @property
     def url(self) -> URL:
@@ -144,13 +145,12 @@ class Request:
             else:
                 new.body = content if isinstance(content, Body) else bodies.make_body(content)
         new._frame()
-        if url is not None:
-            new._authorize()
+        if url is not None and new.location.userinfo is not None:
+            new._authorize(new.location.userinfo)
         return new
 
-    def _authorize(self) -> None:
-        userinfo = self.location.userinfo
-        if userinfo is not None and AUTHORIZATION not in self.headers:
+    def _authorize(self, userinfo: str) -> None:
+        if AUTHORIZATION not in self.headers:
             self.headers[AUTHORIZATION] = _basic(userinfo)
 
     def _set_content(self, content: Content | None, data: FormData | None, json: Any, encoder: JSONEncoder) -> None:
@@ -188,6 +188,33 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url.with_query(None).with_fragment(None)}>"
+
+
+def bare_request(method: str, url: str, headers: CIMultiDict[str], extensions: dict[str, Any]) -> Request:
+    """
+    Return a request without a body: the short road of making one.
+
+    Args:
+        method: A str.
+        url: An absolute http or https URL.
+        headers: They belong to the request from now on.
+        extensions: They, too.
+
+    Raises:
+        InvalidURL: The URL cannot be requested.
+    """
+    new = object.__new__(Request)
+    new.method = method
+    new.location = location = urls.parse_url(url)
+    new.target = location.target
+    new.headers = headers
+    new.extensions = extensions
+    new.body = None
+    if method in METHODS_WITH_CONTENT:
+        new._frame()
+    if location.userinfo is not None:
+        new._authorize(location.userinfo)
+    return new
 
 
 def make_headers(headers: HeadersInput | None) -> CIMultiDict[str]:

@@ -8,7 +8,7 @@ import codecs
 import json as json_module
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 from yarl import URL
@@ -18,6 +18,7 @@ from aiosock.message.charset import codec_for, find_codec, marked_encoding, name
 from aiosock.message.decoding import Pipeline
 from aiosock.message.iteration import BodyIterator, BodySource, IncomingBody, LineIterator, TextIterator
 from aiosock.message.request import HeadersInput, Request, make_headers
+from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.protocol.link import parse_links
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
@@ -49,88 +50,6 @@ class ByteStream(Protocol):
         ...
 
 
-class ConnectionInfo(NamedTuple):
-    """
-    Which connection carried the exchange.
-
-    Attributes:
-        remote_address: ``"192.0.2.1:443"``, ``"[2001:db8::1]:443"`` or the path of a Unix socket.
-        local_address: Our end, in the same form.
-        tls_version: ``"TLSv1.3"``, None without TLS.
-        cipher: The name of the cipher suite, None without TLS.
-        alpn: The protocol agreed on by ALPN, None where there was none.
-        reused: The connection had carried a request before.
-        requests_served: How many requests it has carried, this one included.
-        session_reused: The TLS handshake resumed an earlier session.
-    """
-
-    remote_address: str
-    local_address: str
-    tls_version: str | None
-    cipher: str | None
-    alpn: str | None
-    reused: bool
-    requests_served: int
-    session_reused: bool
-
-
-class Timings:
-    """
-    Seconds spent in each stage; None for a stage that there was not, or not yet.
-
-    Attributes:
-        pool: Waiting for a connection, dialling included.
-        dns: Resolving the name; None on a reused connection, as are connect and tls.
-        connect: Opening the TCP connection.
-        tls: The TLS handshake.
-        send: From the first to the last byte of the request.
-        wait: From there to the first byte of the answer.
-        receive: From there to the end of the body.
-        total: All of it.
-    """
-
-    __slots__ = ("acquired_at", "connect", "dns", "ended_at", "head_at", "sent_at", "started_at", "tls")
-
-    def __init__(self, started_at: float) -> None:
-        self.started_at = started_at
-        self.acquired_at: float | None = None
-        self.sent_at: float | None = None
-        self.head_at: float | None = None
-        self.ended_at: float | None = None
-        self.dns: float | None = None
-        self.connect: float | None = None
-        self.tls: float | None = None
-
-    @property
-    def pool(self) -> float | None:
-        return _between(self.started_at, self.acquired_at)
-
-    @property
-    def send(self) -> float | None:
-        return _between(self.acquired_at, self.sent_at)
-
-    @property
-    def wait(self) -> float | None:
-        return _between(self.sent_at, self.head_at)
-
-    @property
-    def receive(self) -> float | None:
-        return _between(self.head_at, self.ended_at)
-
-    @property
-    def total(self) -> float | None:
-        return _between(self.started_at, self.ended_at)
-
-    def __repr__(self) -> str:
-        names = ("pool", "dns", "connect", "tls", "send", "wait", "receive", "total")
-        shown = (f"{name}={value:.6f}" for name in names if (value := getattr(self, name)) is not None)
-        return f"<Timings {' '.join(shown)}>"
-
-
-def _between(earlier: float | None, later: float | None) -> float | None:
-    return None if earlier is None or later is None else max(later - earlier, 0.0)
-
-
 class Response:
     """
     An HTTP response.
@@ -144,9 +63,10 @@ class Response:
         request: What it answers.
         extensions: What travels with the response for those who know it.
         source: Where the body comes from, instead of ``content``.
+        direct: The source may be asked for the whole body at once.
         transfer_codings: Transfer codings still on what the source gives, in the order applied.
         timings: Seconds spent in each stage.
-        connection: Which connection carried the exchange.
+        connection: Which connection carried the exchange, or what tells it when asked.
 
     Attributes:
         history: The redirects that led here, oldest first.
@@ -188,9 +108,10 @@ class Response:
         request: Request | None = None,
         extensions: Mapping[str, Any] | None = None,
         source: BodySource | None = None,
+        direct: bool = False,
         transfer_codings: tuple[str, ...] = (),
         timings: Timings | None = None,
-        connection: ConnectionInfo | None = None,
+        connection: ConnectionInfo | Callable[[], ConnectionInfo] | None = None,
     ) -> None:
         self.status_code = status_code
         self.reason = reason
@@ -209,7 +130,7 @@ class Response:
         whole: bytes | None = None
         if source is None:
             whole = content.encode() if isinstance(content, str) else (content or b"")
-        self._body = IncomingBody(source, whole, request)
+        self._body = IncomingBody(source, whole, request, direct)
         self._transfer_codings = transfer_codings
         self._encoding: str | None = None
         self._timings = timings
@@ -267,6 +188,8 @@ class Response:
     @property
     def connection(self) -> ConnectionInfo | None:
         """Which connection carried the exchange; None where there was none."""
+        if callable(self._connection):
+            self._connection = self._connection()
         return self._connection
 
     @property
@@ -379,21 +302,44 @@ class Response:
             RequestError: It could not be read.
         """
         body = self._body
-        if body.content is None:
+        if not self.read_ready():
             pieces: list[bytes] = []
             size = 0
-            limit = self.max_content_bytes
             iterator = self.iter_bytes()
             while piece := await iterator.next_piece():
                 size += len(piece)
-                if limit is not None and size > limit:
-                    self.abort()
-                    error = ContentTooLarge(f"the body is larger than {limit} bytes (max_content_bytes)")
-                    error.request = self.request
-                    raise error
+                self._refuse_too_large(size)
                 pieces.append(piece)
             body.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return body.content
+        return body.content  # type: ignore[return-value]  # it is there now
+
+    def read_ready(self) -> bool:
+        """
+        Read the body if that takes no wait and no work: it is here, and not encoded. The short road of `read`.
+
+        Raises:
+            ContentTooLarge: It passes ``max_content_bytes``.
+        """
+        body = self._body
+        if body.content is not None:
+            return True
+        if not body.direct or body.started or body.closed or _CONTENT_ENCODING in self.headers:
+            return False
+        whole = body.source.take_whole()  # type: ignore[union-attr]  # without content there is a source
+        if whole is None:
+            return False
+        self._refuse_too_large(len(whole))
+        body.content = whole
+        body.started = body.ended = True
+        return True
+
+    def _refuse_too_large(self, size: int) -> None:
+        limit = self.max_content_bytes
+        if limit is not None and size > limit:
+            self.abort()
+            error = ContentTooLarge(f"the body is larger than {limit} bytes (max_content_bytes)")
+            error.request = self.request
+            raise error
 
     # The body, piece by piece
 
@@ -472,7 +418,7 @@ class Response:
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
         # Headers that only show those of somebody else can't be pickled.
         state = {name: getattr(self, name) for name in self.__slots__ if name != "__weakref__"}
-        return None, state | {"headers": CIMultiDict(self.headers)}
+        return None, state | {"headers": CIMultiDict(self.headers), "_connection": self.connection}
 
     def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
         for name, value in state[1].items():

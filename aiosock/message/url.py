@@ -55,6 +55,11 @@ class Location(NamedTuple):
     target: str
     userinfo: str | None
 
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Scheme, host and port (RFC 9110, 4.3.1)."""
+        return self[1:4]
+
 
 def parse_url(text: str | URL) -> Location:
     """
@@ -64,11 +69,11 @@ def parse_url(text: str | URL) -> Location:
         InvalidURL: No host, an unknown scheme, a bad port, a host with a character that a host cannot have, or a
             control character or lone surrogate anywhere; the message shows the part.
     """
+    if isinstance(text, str):
+        return _parse(text)
     if isinstance(text, URL):
-        text = str(text)
-    elif not isinstance(text, str):
-        raise InvalidURL(f"a URL is a str or a yarl.URL, not {type(text).__name__}")
-    return _parse(text)
+        return _parse(str(text))
+    raise InvalidURL(f"a URL is a str or a yarl.URL, not {type(text).__name__}")
 
 
 @lru_cache(maxsize=MAX_CACHED_URLS)

@@ -43,7 +43,7 @@ class Redirects:
             BodyNotReplayable: 307 or 308, and the body's source can be read only once.
         """
         response = await next(request)
-        if not response.is_redirect:
+        if response.status_code < 300 or not response.is_redirect:
             return response
         if not request.extensions.get("follow_redirects", self._follow):
             try:
@@ -102,7 +102,7 @@ def redirected(request: Request, response: Response) -> Request:
     following = request.replace(url=location.url, target=location.target)
     if _drops_body(response.status_code, request.method):
         following = following.replace(method="GET", content=None)
-    if not _same_origin(request, following):
+    if following.location.origin != request.location.origin:
         for name in BOUND_TO_ORIGIN:
             following.headers.popall(name, None)
         following.extensions.pop("server_name", None)
@@ -129,7 +129,3 @@ def _drops_body(status_code: int, method: str) -> bool:
     if status_code in (301, 302):
         return method == "POST"
     return status_code == 303 and method not in ("GET", "HEAD")
-
-
-def _same_origin(one: Request, other: Request) -> bool:
-    return one.location[1:4] == other.location[1:4]

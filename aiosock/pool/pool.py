@@ -131,14 +131,16 @@ class Pool(Generic[C]):
         Raises:
             ClientClosed: The pool is closed.
         """
-        self._refuse_when_closed()
+        if self._closed:
+            self._refuse_when_closed()
         queue = self._queues.get(origin)
         if queue is None or not queue.idle:
             return None
         connection = self._idle.take(queue)
         if connection is not None:
             self._activate(connection, queue)
-        self._check()
+        if self.debug:
+            self._check()
         return connection
 
     async def take(
@@ -255,7 +257,8 @@ class Pool(Generic[C]):
             self._place(connection, queue)
         else:
             self._idle.park(connection, queue)
-        self._check()
+        if self.debug:
+            self._check()
 
     def adopt(self, task: asyncio.Task[None]) -> None:
         """See a task to its end when the pool is closed."""

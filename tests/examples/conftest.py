@@ -19,6 +19,7 @@ from ssl import SSLContext
 import pytest
 
 from aiosock.testing import Peer, Server, site
+from tests.kit.programs import without_slow_steps
 
 ROOT = Path(__file__).parents[2]
 PROGRAM_SECONDS = 60.0

@@ -14,7 +14,7 @@ from aiosock.protocol.http1.events import (
     InformationalReceived,
     ResponseStarted,
 )
-from aiosock.protocol.http1.writer import RequestHead
+from aiosock.protocol.http1.writer import FieldSection, RequestHead
 
 __all__ = [
     "NEED_DATA",
@@ -22,6 +22,7 @@ __all__ = [
     "BodyEnded",
     "Connection",
     "Event",
+    "FieldSection",
     "InformationalReceived",
     "RequestHead",
     "ResponseStarted",

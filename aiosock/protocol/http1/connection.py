@@ -11,25 +11,24 @@ from collections.abc import Iterable
 from typing import Literal
 
 from aiosock.config import DEFAULT_MAX_HEADER_BYTES, DEFAULT_MAX_HEADERS
-from aiosock.errors import LocalProtocolError, RemoteProtocolError
-from aiosock.protocol.http1 import grammar
-from aiosock.protocol.http1.events import Event, NeedData
+from aiosock.errors import LocalProtocolError
+from aiosock.protocol.http1.events import NeedData
 from aiosock.protocol.http1.parser import Parser
 from aiosock.protocol.http1.writer import RequestHead, encode_trailers
 
 SendState = Literal["idle", "body", "done", "failed"]
 
 
-class Connection:
+class Connection(Parser):
     """
-    One connection, request after request.
+    One connection, request after request: the receiving half, and what is sent beside it.
 
     Args:
         max_head_bytes: The most bytes of an answer's head; None is no limit.
         max_fields: The most fields of an answer's head; None is no limit.
     """
 
-    __slots__ = ("_head", "_left", "_parser", "_send_state")
+    __slots__ = ("_head", "_send_state", "_unsent")
 
     def __init__(
         self,
@@ -37,10 +36,11 @@ class Connection:
         max_head_bytes: int | None = DEFAULT_MAX_HEADER_BYTES,
         max_fields: int | None = DEFAULT_MAX_HEADERS,
     ) -> None:
-        self._parser = Parser(max_head_bytes=max_head_bytes, max_fields=max_fields)
+        super().__init__(max_head_bytes=max_head_bytes, max_fields=max_fields)
         self._send_state: SendState = "idle"
         self._head: RequestHead | None = None
-        self._left = 0
+        # Bytes of the request body that its Content-Length still has room for.
+        self._unsent = 0
 
     # Sending
 
@@ -54,9 +54,9 @@ class Connection:
         if not self.reusable:
             raise LocalProtocolError("this connection cannot carry another request")
         self._head = head
-        self._left = head.content_length
+        self._unsent = head.content_length
         self._send_state = "body" if head.has_body else "done"
-        self._parser.expect_response(head.method, upgrade_offered=head.offers_upgrade)
+        self.expect_response(head.method, upgrade_offered=head.offers_upgrade)
         return head.encoded
 
     def send_data(self, data: bytes | memoryview) -> bytes | memoryview:
@@ -72,13 +72,13 @@ class Connection:
             return b""
         if head.chunked:
             return b"".join((b"%x\r\n" % size, data, b"\r\n"))
-        if size > self._left:
+        if size > self._unsent:
             self._send_state = "failed"
             raise LocalProtocolError(
                 f"the request body passes its Content-Length of {head.content_length} bytes "
-                f"by {size - self._left} or more"
+                f"by {size - self._unsent} or more"
             )
-        self._left -= size
+        self._unsent -= size
         return data
 
     def send_end(self, trailers: Iterable[tuple[str, str]] = ()) -> bytes:
@@ -91,7 +91,7 @@ class Connection:
             InvalidHeader: A trailer field that may not be sent.
         """
         trailers = list(trailers)
-        if self._send_state == "done" and not trailers:
+        if self._send_state == "done" and not trailers and self.state != "failed":
             return b""
         head = self._sending("the end of a body")
         self._send_state = "failed"
@@ -100,8 +100,8 @@ class Connection:
         else:
             if trailers:
                 raise LocalProtocolError("trailers need a chunked body")
-            if self._left:
-                sent = head.content_length - self._left
+            if self._unsent:
+                sent = head.content_length - self._unsent
                 raise LocalProtocolError(
                     f"the request body has {sent} bytes, short of its Content-Length of {head.content_length}"
                 )
@@ -110,34 +110,15 @@ class Connection:
         return end
 
     def _sending(self, what: str) -> RequestHead:
-        if self._head is None or self._send_state != "body":
-            raise LocalProtocolError(
-                f"{what} sent where no request body is due (the sending side is {self._send_state})"
-            )
+        if self._head is None or self._send_state != "body" or self.state == "failed":
+            state = "failed" if self.state == "failed" else self._send_state
+            raise LocalProtocolError(f"{what} sent where no request body is due (the sending side is {state})")
         return self._head
 
     # Receiving
 
-    def receive_data(self, data: bytes) -> None:
-        """Feed what the socket gave; ``b""`` is the end of file."""
-        self._parser.receive_data(data)
-
-    def next_event(self) -> Event | NeedData:
-        """
-        Return what the bytes so far amount to, or NEED_DATA.
-
-        Raises:
-            RemoteProtocolError: The answer breaks the protocol; the connection is then over.
-            LocalProtocolError: Asked again after that.
-        """
-        parser = self._parser
-        if parser.state == "failed":
-            raise LocalProtocolError("the connection is closed: its last answer broke the protocol")
-        try:
-            return parser.next_event()
-        except RemoteProtocolError:
-            self._send_state = "failed"
-            raise
+    def _after_failure(self) -> NeedData:
+        raise LocalProtocolError("the connection is closed: its last answer broke the protocol")
 
     @property
     def sending_done(self) -> bool:
@@ -147,42 +128,22 @@ class Connection:
     @property
     def response_started(self) -> bool:
         """The head of the final answer is here."""
-        return self._parser.response is not None
+        return self.response is not None
 
     @property
     def response_done(self) -> bool:
         """The answer is complete."""
-        return self._parser.state == "done"
+        return self.state == "done"
 
     @property
     def switched(self) -> bool:
         """The connection speaks another protocol from here on: 101, or 2xx to CONNECT."""
-        return self._parser.state == "switched"
+        return self.state == "switched"
 
     @property
     def awaits_first_byte(self) -> bool:
         """A request is out, and not a byte of its answer has come."""
-        return self._parser.untouched
-
-    @property
-    def body_left(self) -> int | None:
-        """The bytes of the answer's body still to come, where its framing tells; else None."""
-        return self._parser.body_left
-
-    def take_rest(self) -> bytes:
-        """Return the bytes received past the answer's end: after a switch they belong to the new protocol."""
-        return self._parser.take_rest()
-
-    @property
-    def response_closes(self) -> bool:
-        """The head of the answer says that the connection ends after it (RFC 9112, 9.3)."""
-        response = self._parser.response
-        if response is None or self._parser.framing_ends_connection:
-            return True
-        options = grammar.split_list(response.headers.getall("Connection", ()))
-        if "close" in options:
-            return True
-        return response.http_version == "HTTP/1.0" and "keep-alive" not in options
+        return self.untouched
 
     @property
     def reusable(self) -> bool:
@@ -192,21 +153,9 @@ class Connection:
         Both sides are done, neither said close, the framing leaves no doubt where the next answer begins,
         nothing was received that nobody asked for, and no end of file.
         """
-        head, parser = self._head, self._parser
+        head = self._head
+        if self._position != len(self._buffer) or self._eof:
+            return False
         if head is None:
-            return self._send_state == "idle" and not parser.buffered and not parser.at_eof
-        return (
-            self._send_state == "done"
-            and parser.state == "done"
-            and not head.closes
-            and not parser.buffered
-            and not parser.at_eof
-            and not self.response_closes
-        )
-
-    @property
-    def keep_alive_seconds(self) -> int | None:
-        """The N of the answer's ``Keep-Alive: timeout=N``, None where it does not say."""
-        response = self._parser.response
-        value = response.headers.get("Keep-Alive") if response is not None else None
-        return grammar.parse_keep_alive_seconds(value) if value is not None else None
+            return self._send_state == "idle"
+        return self._send_state == "done" and self.state == "done" and not head.closes and not self.response_closes

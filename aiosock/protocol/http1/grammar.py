@@ -1,7 +1,7 @@
 """
 The grammar of HTTP/1.1's head and framing: text to values, errors for whatever is not in the grammar.
 
-Pure functions and closed tables. Nothing that a peer sent is remembered here.
+Pure functions and closed tables. Of what peers sent, a bounded number of short lines is remembered.
 """
 
 from __future__ import annotations
@@ -49,6 +49,13 @@ KNOWN_NAMES: Final[dict[str, istr]] = {
     spelling: istr(spelling) for name in _FIELD_NAMES.split() for spelling in (name, name.lower())
 }
 """Field names seen every day, as they are spelled on the wire: known to be tokens, and folded once for all."""
+
+MAX_SEEN_LINES: Final = 512
+MAX_SEEN_BYTES: Final = 128
+_SEEN_LINES: Final[dict[str, tuple[str, str]]] = {}
+"""Field lines that came lately, and what they say: servers repeat themselves. Bounded, as it is they who fill it."""
+
+_NEVER_TWICE: Final = frozenset({"Set-Cookie", "set-cookie", "X-Request-Id", "x-request-id", "CF-RAY", "cf-ray"})
 
 _STATUS_LINES: Final[dict[str, tuple[str, int, str]]] = {
     f"{version} {status.value} {status.phrase}": (version, status.value, status.phrase)
@@ -98,6 +105,13 @@ def section_lines(section: bytes, *, trailers: bool = False) -> list[str]:
     Raises:
         RemoteProtocolError: CR without LF, NUL or another control character.
     """
+    lines = section.decode("latin-1").split("\r\n")
+    if section.translate(None, FIELD_BYTES) == b"\r\n" * (len(lines) - 1) and (
+        b"\n " not in section and b"\n\t" not in section
+    ):
+        # As it should be, and nearly always is: every line ends with CRLF, and none is folded.
+        del lines[-2:]
+        return lines
     text = section.replace(b"\r\n", b"\n")
     if trailers and len(section) - len(text) != text.count(b"\n"):
         raise RemoteProtocolError("a line of the trailers ends with LF without CR")
@@ -120,25 +134,31 @@ def parse_fields(lines: Iterable[str], max_fields: int) -> CIMultiDict[str]:
         RemoteProtocolError: A line without a colon, white space before the colon, a name that is no token.
         HeadTooLarge: More than ``max_fields`` fields.
     """
-    known_name = KNOWN_NAMES.get
-    fields: list[tuple[str, str]] = []
-    for line in lines:
-        name, colon, value = line.partition(":")
-        known = known_name(name)
-        if known is not None and colon:
-            fields.append((known, value.strip(" \t")))
-        elif colon and is_token(name):
-            fields.append((name, value.strip(" \t")))
-        elif not colon:
-            # Not shown: it may be the rest of a cookie.
-            raise RemoteProtocolError(f"a field line of {len(line)} characters has no colon")
-        elif name.rstrip(" \t") != name:
-            raise RemoteProtocolError(f"white space before the colon of the field {shown(name.rstrip())}")
-        else:
-            raise RemoteProtocolError(f"a field name is not a token: {shown(name)}")
+    seen = _SEEN_LINES.get
+    fields = [seen(line) or _parse_field(line) for line in lines]
     if len(fields) > max_fields:
         raise HeadTooLarge(f"the answer has {len(fields)} fields; the limit is {max_fields}")
     return CIMultiDict(fields)
+
+
+def _parse_field(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    known = KNOWN_NAMES.get(name)
+    if known is not None and colon:
+        field = (known, value.strip(" \t"))
+        if len(line) <= MAX_SEEN_BYTES and known not in _NEVER_TWICE:
+            if len(_SEEN_LINES) >= MAX_SEEN_LINES:
+                _SEEN_LINES.clear()
+            _SEEN_LINES[line] = field
+        return field
+    if colon and is_token(name):
+        return name, value.strip(" \t")
+    if not colon:
+        # Not shown: it may be the rest of a cookie.
+        raise RemoteProtocolError(f"a field line of {len(line)} characters has no colon")
+    if name.rstrip(" \t") != name:
+        raise RemoteProtocolError(f"white space before the colon of the field {shown(name.rstrip())}")
+    raise RemoteProtocolError(f"a field name is not a token: {shown(name)}")
 
 
 def parse_content_length(values: Iterable[str]) -> int:
@@ -148,6 +168,9 @@ def parse_content_length(values: Iterable[str]) -> int:
     Raises:
         RemoteProtocolError: They disagree, or one is not a decimal number below 2**63.
     """
+    values = list(values)
+    if len(values) == 1 and values[0].isascii() and values[0].isdigit() and len(values[0]) < 19:
+        return int(values[0])
     lengths = set()
     for value in values:
         for part in value.split(","):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 
 from aiosock.config import DEFAULT_MAX_HEADER_BYTES, DEFAULT_MAX_HEADERS
 from aiosock.errors import HeadTooLarge, IncompleteBody, RemoteProtocolError, ServerDisconnected
@@ -31,6 +31,11 @@ MAX_INFORMATIONAL: Final = 64
 MAX_CHUNK_LINE_BYTES: Final = 4096
 
 DECODABLE_TRANSFER_CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
+
+_CONNECTION: Final = istr("Connection")
+_CONTENT_LENGTH: Final = istr("Content-Length")
+_KEEP_ALIVE: Final = istr("Keep-Alive")
+_TRANSFER_ENCODING: Final = istr("Transfer-Encoding")
 
 State = Literal["idle", "head", "sized", "chunked", "trailers", "until close", "done", "switched", "failed"]
 
@@ -60,7 +65,9 @@ class Parser:
         "_scanned",
         "_upgrade_offered",
         "framing_ends_connection",
+        "keep_alive_seconds",
         "response",
+        "response_closes",
         "state",
         "untouched",
     )
@@ -92,6 +99,10 @@ class Parser:
         self.response: ResponseStarted | None = None
         self.framing_ends_connection = False
         """The framing of the answer forbids a second one after it, whatever Connection says."""
+        self.response_closes = True
+        """The connection ends after this answer: its head says so, or it is not here yet (RFC 9112, 9.3)."""
+        self.keep_alive_seconds: int | None = None
+        """The N of the answer's ``Keep-Alive: timeout=N``, None where it does not say."""
         self.untouched = False
         """An answer is due, or was when the connection ended, and not a byte of it has come."""
 
@@ -105,6 +116,8 @@ class Parser:
         self._chunk_open = False
         self.response = None
         self.framing_ends_connection = False
+        self.response_closes = True
+        self.keep_alive_seconds = None
         self.untouched = True
         self.state = "head"
 
@@ -168,7 +181,26 @@ class Parser:
         except RemoteProtocolError:
             self.state = "failed"
             raise
+        return self._after_failure() if state == "failed" else NEED_DATA
+
+    def _after_failure(self) -> NeedData:
         return NEED_DATA
+
+    def take_body(self) -> bytes | None:
+        """
+        Return the whole body and end it, where its length is known and all of it is here.
+
+        None, and nothing is taken, where that is not so, or some of it was taken: it comes by events. This is the
+        short road past `BodyData` and `BodyEnded` for the many answers that come in one piece.
+        """
+        left = self._left
+        if self.state != "sized" or self._received or self.buffered < left:
+            return None
+        self._left = 0
+        self._received = left
+        body = self._take(left) if left else b""
+        self._end_body(None)
+        return body
 
     def take_rest(self) -> bytes:
         """Return, and forget, the bytes after the answer: they belong to whoever takes the connection over."""
@@ -267,10 +299,10 @@ class Parser:
             length = None
         elif method == "HEAD" or status_code in (204, 304):
             self.state = "sized"
-        elif "Transfer-Encoding" in headers and (all_codings := self._transfer_codings(headers)):
+        elif _TRANSFER_ENCODING in headers and (all_codings := self._transfer_codings(headers)):
             # With a Content-Length beside it, or from an HTTP/1.0 peer, the answer is read as chunked, but
             # what comes after it on the connection is not to be trusted.
-            self.framing_ends_connection = version == "HTTP/1.0" or "Content-Length" in headers
+            self.framing_ends_connection = version == "HTTP/1.0" or _CONTENT_LENGTH in headers
             length = None
             if all_codings[-1] == "chunked":
                 codings = all_codings[:-1]
@@ -279,21 +311,24 @@ class Parser:
                 codings = all_codings
                 self.framing_ends_connection = True
                 self.state = "until close"
-        elif "Content-Length" in headers:
-            length = self._left = grammar.parse_content_length(headers.getall("Content-Length"))
+        elif _CONTENT_LENGTH in headers:
+            length = self._left = grammar.parse_content_length(headers.getall(_CONTENT_LENGTH))
             # An empty or `identity` Transfer-Encoding frames nothing here, but others may see it otherwise.
-            self.framing_ends_connection = "Transfer-Encoding" in headers
+            self.framing_ends_connection = _TRANSFER_ENCODING in headers
             self.state = "sized"
         else:
             length = None
             self.framing_ends_connection = True
             self.state = "until close"
+        self.response_closes = self.framing_ends_connection or _says_close(version, headers)
+        if _KEEP_ALIVE in headers:
+            self.keep_alive_seconds = grammar.parse_keep_alive_seconds(headers[_KEEP_ALIVE])
         self.response = ResponseStarted(status_code, reason, version, headers, codings, length)
         return self.response
 
     def _transfer_codings(self, headers: CIMultiDict[str]) -> tuple[str, ...]:
         # None of these codings has parameters; with one it is another coding (RFC 9112, 7.1).
-        names = grammar.split_list(headers.getall("Transfer-Encoding"))
+        names = grammar.split_list(headers.getall(_TRANSFER_ENCODING))
         codings = tuple(name for name in names if name != "identity")
         for coding in codings[:-1] if codings[-1:] == ("chunked",) else codings:
             if coding not in DECODABLE_TRANSFER_CODINGS:
@@ -410,3 +445,10 @@ class Parser:
             self._buffer = b""
             self._position = 0
         return BodyEnded(trailers)
+
+
+def _says_close(version: str, headers: CIMultiDict[str]) -> bool:
+    if _CONNECTION not in headers:
+        return version == "HTTP/1.0"
+    options = grammar.split_list(headers.getall(_CONNECTION))
+    return "close" in options or (version == "HTTP/1.0" and "keep-alive" not in options)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from aiosock.errors import InvalidHeader, LocalProtocolError
 from aiosock.protocol.http1 import grammar
+
+MAX_CACHED_LINES: Final = 1024
 
 _match_target = re.compile(r"[!-~]+").fullmatch
 _match_absolute = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://.+").fullmatch
@@ -20,48 +23,60 @@ _match_authority = re.compile(r"(?:[^/?#@\[\]:]+|\[[^/?#@\[\]]+\]):[0-9]{1,5}").
 _match_digits = re.compile(r"[0-9]{1,19}").fullmatch
 
 
-class RequestHead:
+class FieldSection:
     """
-    The head of a request: checked and encoded when it is made, and never changed after.
+    The fields of a request: checked and encoded when it is made, and never changed after, so that requests with
+    equal fields can share one.
 
     Args:
-        method: A token, upper case by custom; it is sent as it is.
-        target: In origin form (``/path?query``), absolute form (for a proxy), authority form (``host:port``,
-            CONNECT only) or asterisk form (``*``, OPTIONS only); RFC 9112, 3.2.
-        host: The value of the Host field, unless ``fields`` brings its own.
-        fields: Name and value pairs, in order. Content-Length or Transfer-Encoding among them decides how
-            the body is framed; with neither, there is no body.
+        fields: Name and value pairs, in order.
+
+    Attributes:
+        encoded: All lines but that of Host, each with a line end in front.
+        host: The value of Host, None where it is not among them.
+        content_length: Of the body, in bytes; 0 where it is not among them.
+        chunked: The body is sent chunked.
+        has_body: A body follows.
+        closes: They say that the connection ends after the answer.
+        expects_continue: The body waits for 100 (Continue).
+        offers_upgrade: They offer another protocol.
 
     Raises:
         InvalidHeader: A name that is no token, a value with CR, LF, NUL or another control character, or one
-            outside of latin-1.
-        LocalProtocolError: A method or target that may not go on the wire, or framing that contradicts itself.
+            outside of latin-1, or that is no str.
+        LocalProtocolError: Framing that contradicts itself.
     """
 
-    __slots__ = ("chunked", "closes", "content_length", "encoded", "expects_continue", "method", "offers_upgrade")
+    __slots__ = (
+        "chunked",
+        "closes",
+        "content_length",
+        "encoded",
+        "expects_continue",
+        "has_body",
+        "host",
+        "offers_upgrade",
+    )
 
-    def __init__(self, method: str, target: str, host: str, fields: Iterable[tuple[str, str]]) -> None:
-        if not grammar.is_token(method):
-            raise LocalProtocolError(f"the method is not a token: {method[:40]!r}")
-        _check_target(method, target)
-        self.method = method
+    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
         self.content_length = 0
         self.chunked = self.closes = self.expects_continue = self.offers_upgrade = False
-
+        self.host: str | None = None
         known_names = grammar.KNOWN_NAMES
-        lines: list[str] = []
-        own_host: str | None = None
+        lines: list[str] = [""]
         length: str | None = None
         transfer: list[str] = []
         for name, value in fields:
             if name not in known_names and not grammar.is_token(name):
                 raise InvalidHeader(f"the field name is not a token: {_shown_name(name)}")
+            if not isinstance(value, str):
+                raise InvalidHeader(f"the value of {name[:40]} is a str, not {type(value).__name__}")
             # The fields that decide something are all short: most names are passed over by their size.
             if len(name) <= 17 and (folded := name.lower()) in _DECIDING:
                 if folded == "host":
-                    if own_host is not None:
+                    if self.host is not None:
                         raise InvalidHeader("Host is given more than once")
-                    own_host = value
+                    self.host = value
                     continue
                 if folded == "content-length":
                     if length is not None:
@@ -77,8 +92,8 @@ class RequestHead:
                     self.offers_upgrade = True
             lines.append(f"{name}: {value}")
         self._frame(length, transfer)
-        request_line = f"{method} {target} HTTP/1.1"
-        self.encoded = _encode([request_line, f"Host: {host if own_host is None else own_host}", *lines])
+        self.has_body = self.chunked or self.content_length > 0
+        self.encoded = _encode([*lines, "", ""])
 
     def _frame(self, length: str | None, transfer: list[str]) -> None:
         if length is not None:
@@ -95,13 +110,57 @@ class RequestHead:
                 )
             self.chunked = True
 
-    @property
-    def has_body(self) -> bool:
-        """A body follows this head."""
-        return self.chunked or self.content_length > 0
+
+class RequestHead:
+    """
+    The head of a request: checked and encoded when it is made, and never changed after.
+
+    Args:
+        method: A token, upper case by custom; it is sent as it is.
+        target: In origin form (``/path?query``), absolute form (for a proxy), authority form (``host:port``,
+            CONNECT only) or asterisk form (``*``, OPTIONS only); RFC 9112, 3.2.
+        host: The value of the Host field, unless ``fields`` brings its own.
+        fields: Name and value pairs, in order, or a section made of them. Content-Length or Transfer-Encoding among
+            them decides how the body is framed; with neither, there is no body.
+
+    Raises:
+        InvalidHeader: As for `FieldSection`, and for Host.
+        LocalProtocolError: A method or target that may not go on the wire, or framing that contradicts itself.
+    """
+
+    __slots__ = (
+        "chunked",
+        "closes",
+        "content_length",
+        "encoded",
+        "expects_continue",
+        "has_body",
+        "method",
+        "offers_upgrade",
+    )
+
+    def __init__(self, method: str, target: str, host: str, fields: FieldSection | Iterable[tuple[str, str]]) -> None:
+        section = fields if isinstance(fields, FieldSection) else FieldSection(fields)
+        self.method = method
+        self.encoded = _begin(method, target, host if section.host is None else section.host) + section.encoded
+        self.content_length = section.content_length
+        self.chunked = section.chunked
+        self.has_body = section.has_body
+        self.closes = section.closes
+        self.expects_continue = section.expects_continue
+        self.offers_upgrade = section.offers_upgrade
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method}>"
+
+
+@lru_cache(maxsize=MAX_CACHED_LINES)
+def _begin(method: str, target: str, host: str) -> bytes:
+    """Return the request line and Host, without the line end that what follows begins with."""
+    if not grammar.is_token(method):
+        raise LocalProtocolError(f"the method is not a token: {method[:40]!r}")
+    _check_target(method, target)
+    return _encode([f"{method} {target} HTTP/1.1", f"Host: {host}"])
 
 
 _DECIDING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade"})
@@ -124,12 +183,12 @@ def _encode(lines: list[str]) -> bytes:
     try:
         head = "\r\n".join(lines).encode("latin-1")
     except UnicodeEncodeError:
-        name = next(_name(line) for line in lines if max(line) > "\xff")
+        name = next(_name(line) for line in lines if max(line, default="") > "\xff")
         raise InvalidHeader(f"the value of {name} has a character outside of latin-1") from None
     if head.translate(None, grammar.FIELD_BYTES) != b"\r\n" * (len(lines) - 1):
         name = next(_name(line) for line in lines if line.encode("latin-1").translate(None, grammar.FIELD_BYTES))
         raise InvalidHeader(f"the value of {name} holds a control character (CR, LF, NUL or another)")
-    return head + b"\r\n\r\n"
+    return head
 
 
 def _name(line: str) -> str:
@@ -151,7 +210,7 @@ def encode_trailers(fields: Iterable[tuple[str, str]]) -> bytes:
         if name.lower() in _DECIDING or name.lower() in ("trailer", "te", "content-encoding", "content-type"):
             raise InvalidHeader(f"{name} may not stand in trailers")
         lines.append(f"{name}: {value}")
-    return _encode(lines) if lines else b"\r\n"
+    return _encode([*lines, "", ""])
 
 
 def _shown_name(name: str) -> str:
