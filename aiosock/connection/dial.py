@@ -6,6 +6,7 @@ From an origin to an open connection: resolve, race, TLS, ALPN.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiosock.config import Limits
 from aiosock.connection.http1 import Connection, DialTimes
+from aiosock.connection.outbox import Outbox
 from aiosock.errors import DNSError
 from aiosock.network.dns import Resolver
 from aiosock.network.race import interleave, race
@@ -68,6 +70,7 @@ class Dialer:
     def __init__(self, resolver: Resolver, limits: Limits) -> None:
         self._resolver = resolver
         self._limits = limits
+        self._outbox = Outbox(asyncio.get_running_loop())
         # Keyed by the whole origin: a session resumes without the name being verified again, so it must never
         # cross names or contexts.
         self._sessions: OrderedDict[Origin, ssl.SSLSession] = OrderedDict()
@@ -105,7 +108,7 @@ class Dialer:
             report(f"in the TLS handshake with {origin.server_name} at {stream.info.remote_address}")
             stream = await self._start_tls(stream, origin, origin.tls)
             tls = perf_counter() - connected
-        return Connection(stream, self._limits, DialTimes(dns, connected - started - (dns or 0.0), tls))
+        return Connection(stream, self._limits, DialTimes(dns, connected - started - (dns or 0.0), tls), self._outbox)
 
     async def _resolve(self, origin: Origin) -> list[str]:
         if is_address(origin.host):

@@ -25,6 +25,7 @@ from aiosock.errors import (
     IncompleteBody,
     ReadError,
     ReadTimeout,
+    RemoteProtocolError,
     ServerDisconnected,
     StreamConsumed,
     TotalTimeout,
@@ -96,6 +97,7 @@ class Exchange:
         "_loop",
         "_nothing_written",
         "_number",
+        "_outgoing",
         "_over",
         "_owner",
         "_protocol",
@@ -149,6 +151,9 @@ class Exchange:
         self._switched = False
         self._complete = False
         self._over = False
+        # What waits to depart; None once it has.
+        self._outgoing: bytes | None = None
+        connection.outbox.under_way += 1
 
     async def begin(self) -> Response:
         """
@@ -159,13 +164,27 @@ class Exchange:
             UsageError: The body is not what its head declares; the connection is closed.
             Exception: Whatever the user's body raised, or the user's ``on_informational``.
         """
+        protocol = self._protocol
+        informational: list[Response] | None = None
         try:
             seconds = self._timeout.write
             self._stream.limit_writes(math.inf if seconds is None else seconds, self._deadline)
             self._send()
-            return await self._receive_head()
+            await self._receive_more()
+            if self._outgoing is not None:
+                raise RemoteProtocolError(f"{self._peer} answered before it was asked")
+            while not isinstance(event := protocol.next_event(), ResponseStarted):
+                if event is NEED_DATA:
+                    await self._receive_more()
+                elif isinstance(event, InformationalReceived):
+                    informational = informational or []
+                    self._on_informational(event, informational)
+            response = self._respond(event)
+            if informational is not None:
+                response.informational = tuple(informational)
+            return response
         except BaseException as error:
-            self._untouched = self._protocol.awaits_first_byte and _is_stale(error)
+            self._untouched = protocol.awaits_first_byte and _is_stale(error)
             self.abort()
             raise
 
@@ -191,7 +210,7 @@ class Exchange:
     # Sending
 
     def _send(self) -> None:
-        head, body, protocol, stream = self._head, self.request.body, self._protocol, self._stream
+        head, body, protocol = self._head, self.request.body, self._protocol
         data = protocol.send_request(head)
         pumped = False
         if body is None:
@@ -204,11 +223,25 @@ class Exchange:
             data = b"".join((data, content, protocol.send_end(self._request_trailers())))
         else:
             pumped = True
+        self._outgoing = data
+        outbox = self.connection.outbox
+        if pumped:
+            self.depart()
+            self._start_sending()
+        elif outbox.under_way > 1:
+            outbox.post(self, perf_counter())
+        else:
+            self.depart()
+
+    def depart(self) -> None:
+        """Write what is the whole request, or its first part; called by the outbox."""
+        data, self._outgoing = self._outgoing, None
+        if data is None or self._over:
+            return
+        stream = self._stream
         stream.write(data)
         self._nothing_written = stream.write_error is not None
-        if pumped:
-            self._start_sending()
-        elif self._continue_by is None:
+        if self._continue_by is None:
             self._count_as_sent()
 
     def _request_trailers(self) -> list[tuple[str, str]]:
@@ -276,15 +309,8 @@ class Exchange:
 
     # Receiving
 
-    async def _receive_head(self) -> Response:
+    def _respond(self, event: ResponseStarted) -> Response:
         protocol = self._protocol
-        informational: list[Response] = []
-        await self._receive_more()
-        while not isinstance(event := protocol.next_event(), ResponseStarted):
-            if event is NEED_DATA:
-                await self._receive_more()
-            elif isinstance(event, InformationalReceived):
-                self._on_informational(event, informational)
         self._timings.head_at = perf_counter()
         response = Response(
             event.status_code,
@@ -298,8 +324,6 @@ class Exchange:
             timings=self._timings,
             connection=self._connection_info,
         )
-        if informational:
-            response.informational = tuple(informational)
         if protocol.switched:
             self._switched = True
             self._stop_sending()
@@ -554,6 +578,7 @@ class Exchange:
 
     def _release(self) -> None:
         self._over = True
+        self.connection.outbox.under_way -= 1
         if self._stopped:
             self.connection.abort()
         self.connection.vacate()

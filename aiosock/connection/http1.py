@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from aiosock.config import Limits
+from aiosock.connection.outbox import Outbox
 from aiosock.errors import NetworkError
 from aiosock.message.transit import ConnectionInfo
 from aiosock.network.stream import Stream
@@ -33,13 +34,15 @@ class Connection:
         stream: The open stream, which belongs to the connection from now on.
         limits: Bounds on the heads of answers.
         times: How long opening it took.
+        outbox: By which requests leave that are under way at the same time; one of its own by default.
     """
 
-    __slots__ = ("_busy", "_protocol", "loop", "requests_served", "stream", "times")
+    __slots__ = ("_busy", "_protocol", "loop", "outbox", "requests_served", "stream", "times")
 
-    def __init__(self, stream: Stream, limits: Limits, times: DialTimes) -> None:
+    def __init__(self, stream: Stream, limits: Limits, times: DialTimes, outbox: Outbox | None = None) -> None:
         self.stream = stream
         self.loop = asyncio.get_running_loop()
+        self.outbox = outbox or Outbox(self.loop)
         self.times = times
         self.requests_served = 0
         self._busy = False
