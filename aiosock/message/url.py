@@ -10,7 +10,7 @@ What takes long to load or to compile waits for the first URL, or for the first 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -24,6 +24,20 @@ MAX_CACHED_URLS: Final = 1024
 
 Scalar: TypeAlias = str | int | float | bool | None
 Params: TypeAlias = str | Mapping[str, Scalar | Sequence[Scalar]] | Iterable[tuple[str, Scalar]]
+
+
+@cache
+def _url_class() -> type[URL]:
+    from yarl import URL
+
+    return URL
+
+
+@cache
+def _form_encoder() -> Callable[[Sequence[tuple[str | bytes, str | bytes]]], str]:
+    from urllib.parse import urlencode
+
+    return urlencode
 
 
 @cache
@@ -90,17 +104,13 @@ def text_of(url: str | URL) -> str:
     Raises:
         InvalidURL: It is neither a str nor a `yarl.URL`.
     """
-    from yarl import URL
-
-    if not isinstance(url, (str, URL)):
+    if not isinstance(url, (str, _url_class())):
         raise InvalidURL(f"a URL is a str or a yarl.URL, not {type(url).__name__}")
     return str(url)
 
 
 @lru_cache(maxsize=MAX_CACHED_URLS)
 def _parse(text: str) -> Location:
-    from yarl import URL
-
     refuse_forbidden(text)
     scheme, authority, path, query, fragment = _components(text)
     if scheme is None:
@@ -135,7 +145,7 @@ def _parse(text: str) -> Location:
     # The zone stays in the URL, where it says where to connect (RFC 6874); it never goes into Host.
     url_host = f"[{named}%25{zone}]" if percent else shown_host
     return Location(
-        url=URL(f"{scheme}://{url_host}{suffix}{target}{tail}", encoded=True),
+        url=_url_class()(f"{scheme}://{url_host}{suffix}{target}{tail}", encoded=True),
         scheme=scheme,
         host=host,
         port=port_number,
@@ -328,10 +338,8 @@ def encode_pairs(owner: str, pairs: Sequence[tuple[str | bytes, str | bytes]]) -
     Raises:
         UsageError: A str that UTF-8 cannot encode: it has a lone surrogate.
     """
-    from urllib.parse import urlencode
-
     try:
-        return urlencode(pairs)
+        return _form_encoder()(pairs)
     except UnicodeEncodeError as error:
         raise UsageError(f"{owner}: a str has a lone surrogate and cannot be encoded") from error
 
