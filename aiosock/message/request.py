@@ -4,6 +4,7 @@ A request: what the user means, before it becomes bytes. It is not changed once 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -211,7 +212,6 @@ def make_headers(headers: HeadersInput | None) -> CIMultiDict[str]:
 
 def _basic(userinfo: str) -> str:
     """Return the Authorization value for the user information of a URL (RFC 7617)."""
-    import base64
     from urllib.parse import unquote_to_bytes
 
     user, _, password = userinfo.partition(":")
