@@ -19,11 +19,13 @@ The rooms, from the user down to the wire::
     message/     what travels: requests, responses, bodies, content codings
     protocol/    sans-IO state machines: bytes <-> events
     network/     the only room with sockets, ssl and DNS
+
+A name is loaded, with all that it needs, when it is first used; the errors are there at once.
 """
 
-from aiosock.api import delete, get, head, options, patch, post, put, query, request, run, stream
-from aiosock.client.client import Client, Transport
-from aiosock.config import Limits, Timeout
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from aiosock.errors import (
     AiosockError,
     BlockedAddress,
@@ -60,12 +62,17 @@ from aiosock.errors import (
     WriteError,
     WriteTimeout,
 )
-from aiosock.message.request import Request
-from aiosock.message.response import Response
-from aiosock.message.transit import ConnectionInfo, Timings
-from aiosock.network.dns import Resolver, SystemResolver
-from aiosock.pool.pool import PoolStats
 from aiosock.version import __version__
+
+if TYPE_CHECKING:
+    from aiosock.api import delete, get, head, options, patch, post, put, query, request, run, stream
+    from aiosock.client.client import Client, Transport
+    from aiosock.config import Limits, Timeout
+    from aiosock.message.request import Request
+    from aiosock.message.response import Response
+    from aiosock.message.transit import ConnectionInfo, Timings
+    from aiosock.network.dns import Resolver, SystemResolver
+    from aiosock.pool.pool import PoolStats
 
 __all__ = [
     "AiosockError",
@@ -126,3 +133,29 @@ __all__ = [
     "run",
     "stream",
 ]
+
+# Hidden from type checkers, so that they find a name that does not exist.
+if not TYPE_CHECKING:
+    _HOMES = {
+        **dict.fromkeys(
+            ("delete", "get", "head", "options", "patch", "post", "put", "query", "request", "run", "stream"), "api"
+        ),
+        **dict.fromkeys(("Client", "Transport"), "client.client"),
+        **dict.fromkeys(("Limits", "Timeout"), "config"),
+        "Request": "message.request",
+        "Response": "message.response",
+        **dict.fromkeys(("ConnectionInfo", "Timings"), "message.transit"),
+        **dict.fromkeys(("Resolver", "SystemResolver"), "network.dns"),
+        "PoolStats": "pool.pool",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Load a public name, which is then there."""
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

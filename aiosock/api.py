@@ -10,15 +10,16 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeVar, Unpack, cast
-
-from yarl import URL
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from aiosock.client.client import Client, RequestOptions, StreamContext
 from aiosock.config import Limits
 from aiosock.message.response import Response
 from aiosock.network.dns import Resolver
 from aiosock.network.tls import Cert, Verify
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 T = TypeVar("T")
 

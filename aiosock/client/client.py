@@ -10,14 +10,13 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from json import loads
 from types import TracebackType
-from typing import Any, Final, Protocol, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypedDict, Unpack
 
 from multidict import CIMultiDict, istr
-from yarl import URL
 
 from aiosock.client.transport import NetworkTransport
 from aiosock.config import Limits, Timeout, as_timeout
-from aiosock.errors import ClientClosed, InvalidURL, RequestError, UsageError
+from aiosock.errors import ClientClosed, RequestError, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData, JSONEncoder
 from aiosock.message.decoding import accepted_codings
@@ -29,6 +28,9 @@ from aiosock.network.dns import Resolver, SystemResolver
 from aiosock.network.tls import Cert, TLSSettings, Verify
 from aiosock.pool.pool import PoolStats
 from aiosock.version import __version__
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Left out: the client's value counts. None is a value of its own."""
@@ -254,12 +256,7 @@ class Client:
         return await self._send(request, stream)
 
     def _build(self, method: str, url: str | URL, options: RequestOptions) -> Request:
-        if isinstance(url, str):
-            text = url
-        elif isinstance(url, URL):
-            text = str(url)
-        else:
-            raise InvalidURL(f"a URL is a str or a yarl.URL, not {type(url).__name__}")
+        text = url if isinstance(url, str) else urls.text_of(url)
         if self._base_url:
             text = urls.join_base(self._base_url, text)
         if self.params is not None:

@@ -7,7 +7,6 @@ From an origin to an open connection: resolve, race, TLS, ALPN.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -151,6 +150,8 @@ class Dialer:
 
 def is_address(host: str) -> bool:
     """Tell whether a host is an IP address, maybe with a zone, that needs no look-up."""
+    import ipaddress
+
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

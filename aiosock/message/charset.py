@@ -9,6 +9,7 @@ import codecs
 import re
 from encodings import normalize_encoding
 from encodings.aliases import aliases
+from functools import cache
 from typing import Final
 
 BYTE_ORDER_MARKS: Final = (
@@ -29,7 +30,10 @@ _WITHOUT_ALIAS: Final = (
 )
 _PEERS_LABELS: Final = frozenset({*aliases, *aliases.values(), *_WITHOUT_ALIAS.split()})
 
-_find_charset = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE).search
+
+@cache
+def _charset() -> re.Pattern[str]:
+    return re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE)
 
 
 def find_codec(label: str) -> str | None:
@@ -44,7 +48,7 @@ def find_codec(label: str) -> str | None:
 
 def named_encoding(content_type: str) -> str | None:
     """Return the encoding that a Content-Type names, None where it names none that is known."""
-    found = _find_charset(content_type)
+    found = _charset().search(content_type)
     if found is None:
         return None
     label = normalize_encoding((found[1] or found[2] or "").strip(" '")).lower()

@@ -7,16 +7,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping
 from types import EllipsisType
-from typing import Any, Final, TypeAlias
-from urllib.parse import unquote_to_bytes
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from multidict import CIMultiDict, istr
-from yarl import URL
 
 from aiosock.errors import InvalidHeader, UsageError
 from aiosock.message import body as bodies
 from aiosock.message import url as urls
 from aiosock.message.body import Body, BytesBody, Content, FormData, JSONEncoder
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -238,6 +239,8 @@ def make_headers(headers: HeadersInput | None) -> CIMultiDict[str]:
 
 def _basic(userinfo: str) -> str:
     """Return the Authorization value for the user information of a URL (RFC 7617)."""
+    from urllib.parse import unquote_to_bytes
+
     user, _, password = userinfo.partition(":")
     pair = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
     return "Basic " + base64.b64encode(pair).decode("ascii")

@@ -7,11 +7,9 @@ from __future__ import annotations
 import codecs
 import json as json_module
 from collections.abc import Callable, Mapping
-from datetime import timedelta
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from multidict import CIMultiDict, CIMultiDictProxy, istr
-from yarl import URL
 
 from aiosock.errors import ContentTooLarge, HTTPStatusError, ResponseNotRead, StreamConsumed, UsageError
 from aiosock.message.charset import codec_for, find_codec, marked_encoding, named_encoding
@@ -20,6 +18,11 @@ from aiosock.message.iteration import BodyIterator, BodySource, IncomingBody, Li
 from aiosock.message.request import HeadersInput, Request, make_headers
 from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.protocol.link import parse_links
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from yarl import URL
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 ERROR_BODY_CHARACTERS: Final = 200
@@ -208,6 +211,8 @@ class Response:
             ResponseNotRead: The body has not ended yet.
             UsageError: The response was not received over a connection.
         """
+        from datetime import timedelta
+
         total = self.timings.total
         if total is None:
             raise ResponseNotRead("elapsed is known when the body has been read")

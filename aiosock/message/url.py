@@ -3,20 +3,21 @@ URLs as they go on the wire (RFC 3986).
 
 A URL that is already valid is sent byte for byte, since a signature may cover it. Only what may not stand in a
 URL is percent-encoded; the host is lower-cased and IDNA-encoded. The request target is a string of its own.
+
+What takes long to load or to compile waits for the first URL, or for the first that needs it.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
-from urllib.parse import urlencode
-
-from yarl import URL
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from aiosock.errors import InvalidURL, UsageError
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_CACHED_URLS: Final = 1024
@@ -24,12 +25,41 @@ MAX_CACHED_URLS: Final = 1024
 Scalar: TypeAlias = str | int | float | bool | None
 Params: TypeAlias = str | Mapping[str, Scalar | Sequence[Scalar]] | Iterable[tuple[str, Scalar]]
 
-# RFC 3986, appendix B.
-_split = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL).fullmatch
-_find_forbidden = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]").search
-_match_host = re.compile(r"(?!\.)(?:[a-z0-9_-]{1,63}(?:\.|$))+", re.IGNORECASE).fullmatch
-# What may stand in a path or a query; '[' and ']' may not, strictly, but the whole web leaves them as they are.
-_quote = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]").sub
+
+@cache
+def _url_class() -> type[URL]:
+    from yarl import URL
+
+    return URL
+
+
+@cache
+def _form_encoder() -> Callable[[Sequence[tuple[str | bytes, str | bytes]]], str]:
+    from urllib.parse import urlencode
+
+    return urlencode
+
+
+@cache
+def _reference() -> re.Pattern[str]:
+    # RFC 3986, appendix B.
+    return re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
+
+
+@cache
+def _forbidden() -> re.Pattern[str]:
+    return re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@cache
+def _host_name() -> re.Pattern[str]:
+    return re.compile(r"(?!\.)(?:[a-z0-9_-]{1,63}(?:\.|$))+", re.IGNORECASE)
+
+
+@cache
+def _unsafe() -> re.Pattern[str]:
+    # What may not stand in a path or a query; '[' and ']' are allowed, as the whole web leaves them as they are.
+    return re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]]")
 
 
 class Location(NamedTuple):
@@ -69,11 +99,19 @@ def parse_url(text: str | URL) -> Location:
         InvalidURL: No host, an unknown scheme, a bad port, a host with a character that a host cannot have, or a
             control character or lone surrogate anywhere; the message shows the part.
     """
-    if isinstance(text, str):
-        return _parse(text)
-    if isinstance(text, URL):
-        return _parse(str(text))
-    raise InvalidURL(f"a URL is a str or a yarl.URL, not {type(text).__name__}")
+    return _parse(text if isinstance(text, str) else text_of(text))
+
+
+def text_of(url: str | URL) -> str:
+    """
+    Return the text of a URL, whichever way it was given.
+
+    Raises:
+        InvalidURL: It is neither a str nor a `yarl.URL`.
+    """
+    if not isinstance(url, (str, _url_class())):
+        raise InvalidURL(f"a URL is a str or a yarl.URL, not {type(url).__name__}")
+    return str(url)
 
 
 @lru_cache(maxsize=MAX_CACHED_URLS)
@@ -112,7 +150,7 @@ def _parse(text: str) -> Location:
     # The zone stays in the URL, where it says where to connect (RFC 6874); it never goes into Host.
     url_host = f"[{named}%25{zone}]" if percent else shown_host
     return Location(
-        url=URL(f"{scheme}://{url_host}{suffix}{target}{tail}", encoded=True),
+        url=_url_class()(f"{scheme}://{url_host}{suffix}{target}{tail}", encoded=True),
         scheme=scheme,
         host=host,
         port=port_number,
@@ -123,7 +161,7 @@ def _parse(text: str) -> Location:
 
 
 def _components(text: str) -> tuple[str | None, str | None, str, str | None, str | None]:
-    return _split(text).groups()  # type: ignore[union-attr,return-value]  # the expression fits any string
+    return _reference().fullmatch(text).groups()  # type: ignore[union-attr,return-value]  # the expression fits any string
 
 
 def refuse_forbidden(text: str) -> None:
@@ -134,7 +172,7 @@ def refuse_forbidden(text: str) -> None:
     Raises:
         InvalidURL: There is one; the message says which, and where.
     """
-    found = _find_forbidden(text)
+    found = _forbidden().search(text)
     if found is not None:
         kind = "control character" if found[0] <= "\x7f" else "lone surrogate"
         raise InvalidURL(f"the URL has the {kind} {found[0]!r} at position {found.start()}")
@@ -142,7 +180,7 @@ def refuse_forbidden(text: str) -> None:
 
 def quote(text: str) -> str:
     """Percent-encode what may not stand in a path, query or fragment, and nothing else."""
-    return _quote(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)
+    return _unsafe().sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)
 
 
 def _shown(text: str) -> str:
@@ -172,6 +210,8 @@ def _normalise_host(host: str) -> str:
         address, percent, zone = host[1:-1].partition("%")
         # RFC 6874 writes the percent sign of a zone as %25; people write it bare.
         zone = zone.removeprefix("25") if zone.startswith("25") and len(zone) > 2 else zone
+        import ipaddress
+
         try:
             ipaddress.IPv6Address(address)
         except ValueError:
@@ -181,13 +221,12 @@ def _normalise_host(host: str) -> str:
         return f"{address.lower()}%{zone}" if percent else address.lower()
     if not host.isascii():
         host = _encode_idna(host)
-    if _match_host(host) is None or len(host) > 254:
+    if _host_name().fullmatch(host) is None or len(host) > 254:
         raise InvalidURL(f"the URL's host is not a host name: {host[:60]!r}")
     return host.lower()
 
 
 def _encode_idna(host: str) -> str:
-    # Imported here: few URLs need it, and its tables are large.
     import idna
 
     try:
@@ -305,7 +344,7 @@ def encode_pairs(owner: str, pairs: Sequence[tuple[str | bytes, str | bytes]]) -
         UsageError: A str that UTF-8 cannot encode: it has a lone surrogate.
     """
     try:
-        return urlencode(pairs)
+        return _form_encoder()(pairs)
     except UnicodeEncodeError as error:
         raise UsageError(f"{owner}: a str has a lone surrogate and cannot be encoded") from error
 

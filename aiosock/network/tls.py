@@ -16,8 +16,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
-import certifi
-
 from aiosock.errors import ReadError, TLSError, TruncatedStream, UsageError, WriteError
 from aiosock.network.stream import Stream, StreamInfo
 from aiosock.network.tcp import describe
@@ -206,6 +204,8 @@ def _trust_system(context: ssl.SSLContext, cert_file: str | None, cert_dir: str 
         _load_trust(context, directory, directory=True)
         found = True
     if not found:
+        import certifi
+
         _load_trust(context, certifi.where(), directory=False)
 
 

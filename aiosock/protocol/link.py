@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
-_match_target = re.compile(r"[\s,]*<([^<>]*)>").match
-_match_parameter = re.compile(
-    r"\s*;\s*([!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*(?:=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\",;]*)))?"
-).match
-_unescape = re.compile(r"\\(.)").sub
+
+@cache
+def _target() -> re.Pattern[str]:
+    return re.compile(r"[\s,]*<([^<>]*)>")
+
+
+@cache
+def _parameter() -> re.Pattern[str]:
+    return re.compile(r"\s*;\s*([!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*(?:=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\",;]*)))?")
 
 
 def parse_links(values: Iterable[str]) -> list[dict[str, str]]:
@@ -24,13 +29,13 @@ def parse_links(values: Iterable[str]) -> list[dict[str, str]]:
     links: list[dict[str, str]] = []
     for value in values:
         position = 0
-        while (target := _match_target(value, position)) is not None:
+        while (target := _target().match(value, position)) is not None:
             position = target.end()
             link = {"url": target[1]}
-            while (parameter := _match_parameter(value, position)) is not None:
+            while (parameter := _parameter().match(value, position)) is not None:
                 position = parameter.end()
                 quoted = parameter[2]
-                text = _unescape(r"\1", quoted) if quoted is not None else parameter[3] or ""
+                text = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else parameter[3] or ""
                 link.setdefault(parameter[1].lower(), text)
             links.append(link)
     return links

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Final
 
 from multidict import CIMultiDict, istr
@@ -57,10 +56,19 @@ _SEEN_LINES: Final[dict[str, tuple[str, str]]] = {}
 
 _NEVER_TWICE: Final = frozenset({"Set-Cookie", "set-cookie", "X-Request-Id", "x-request-id", "CF-RAY", "cf-ray"})
 
+_STATUSES: Final = (
+    *("100 Continue", "101 Switching Protocols", "103 Early Hints"),
+    *("200 OK", "201 Created", "202 Accepted", "204 No Content", "206 Partial Content"),
+    *("301 Moved Permanently", "302 Found", "302 Moved Temporarily", "303 See Other", "304 Not Modified"),
+    *("307 Temporary Redirect", "308 Permanent Redirect"),
+    *("400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "405 Method Not Allowed"),
+    *("409 Conflict", "410 Gone", "412 Precondition Failed", "416 Range Not Satisfiable", "429 Too Many Requests"),
+    *("500 Internal Server Error", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"),
+)
 _STATUS_LINES: Final[dict[str, tuple[str, int, str]]] = {
-    f"{version} {status.value} {status.phrase}": (version, status.value, status.phrase)
+    f"{version} {status}": (version, int(status[:3]), status[4:])
     for version in ("HTTP/1.1", "HTTP/1.0")
-    for status in HTTPStatus
+    for status in _STATUSES
 }
 _match_status_line = re.compile(r"HTTP/([0-9])\.([0-9]) ([0-9]{3})(?: (.*))?").fullmatch
 

@@ -1,0 +1,70 @@
+"""Importing the package costs little: what is heavy is loaded when it is first used, and every name is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import aiosock
+
+# What no program needs before it makes a client, or asks for what few programs ask for.
+FOR_A_CLIENT = {
+    *("aiosock.api", "aiosock.client", "aiosock.config", "aiosock.connection", "aiosock.message"),
+    *("aiosock.middleware", "aiosock.network", "aiosock.pool", "aiosock.protocol"),
+    *("dataclasses", "json", "multidict"),
+}
+# What no client needs before its first URL, or ever.
+FOR_A_REQUEST = {
+    *("brotli", "certifi", "idna", "ipaddress", "propcache", "urllib.parse", "uvloop", "yarl"),
+    *("backports.zstd", "compression.zstd", "click", "email", "http", "rich", "trustme"),
+    *("aiosock.cli", "aiosock.testing"),
+}
+
+
+def loaded(program: str, *beside: str) -> set[str]:
+    """Return the modules that a program loads in a new interpreter, beside those that are there already."""
+    lines = [
+        f"import sys, asyncio, ssl, {', '.join(beside)}".rstrip(", "),
+        "before = set(sys.modules)",
+        program,
+        "print(*sys.modules.keys() - before)",
+    ]
+    command = [sys.executable, "-W", "error", "-c", "\n".join(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    modules = loaded("import aiosock")
+    assert "aiosock" in modules
+    assert modules & (FOR_A_CLIENT | FOR_A_REQUEST) == set()
+
+
+def test_the_names_that_programs_use_load_no_more_than_a_client_needs() -> None:
+    # How much multidict loads of the standard library is its own affair.
+    modules = loaded("import aiosock; aiosock.Client, aiosock.get, aiosock.Response, aiosock.run", "multidict")
+    assert "aiosock.client.client" in modules
+    assert modules & FOR_A_REQUEST == set()
+
+
+def test_the_first_url_loads_what_it_needs() -> None:
+    assert "yarl" in loaded("import aiosock; aiosock.Request('GET', 'http://h/')")
+
+
+@pytest.mark.parametrize("name", aiosock.__all__)
+def test_every_public_name_is_there_and_stays(name: str) -> None:
+    assert name in dir(aiosock)
+    value = getattr(aiosock, name)
+    assert vars(aiosock)[name] is value
+
+
+def test_every_public_name_can_be_imported_in_a_new_interpreter() -> None:
+    loaded(f"from aiosock import *\nassert {{*{aiosock.__all__!r}}} <= globals().keys()")
+
+
+def test_a_name_that_is_not_there_is_missed_as_in_any_module() -> None:
+    with pytest.raises(AttributeError, match="^module 'aiosock' has no attribute 'Cleint'$"):
+        aiosock.Cleint  # type: ignore[attr-defined]  # noqa: B018 - what is asked for is the test
+    assert not hasattr(aiosock, "__wrapped__")
