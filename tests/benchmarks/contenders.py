@@ -56,12 +56,14 @@ class Contender:
         name: What it is called in options and reports.
         distribution: Whose version the report names.
         module: What a user imports.
+        entry: The class in it that makes a client.
         crowd: More requests than this at a time are not asked of it: it would take minutes.
     """
 
     name: ClassVar[str]
     distribution: ClassVar[str] = ""
     module: ClassVar[str] = ""
+    entry: ClassVar[str] = ""
     crowd: ClassVar[int] = 10_000
 
     def __init__(self, place: Place) -> None:
@@ -93,6 +95,7 @@ class Aiosock(Contender):
     """This library."""
 
     name = module = "aiosock"
+    entry = "Client"
     distribution = "aiosock-http"
 
     async def open(self) -> None:
@@ -137,6 +140,7 @@ class Aiohttp(Contender):
     """aiohttp."""
 
     name = distribution = module = "aiohttp"
+    entry = "ClientSession"
 
     async def open(self) -> None:
         aiohttp = import_module("aiohttp")
@@ -179,6 +183,7 @@ class Httpx(Contender):
     """httpx."""
 
     name = distribution = module = "httpx"
+    entry = "AsyncClient"
     crowd = 64
 
     async def open(self) -> None:
@@ -224,6 +229,7 @@ class Niquests(Contender):
     """niquests."""
 
     name = distribution = module = "niquests"
+    entry = "AsyncSession"
     crowd = 64
 
     async def open(self) -> None:
@@ -265,6 +271,7 @@ class Pyreqwest(Contender):
 
     name = distribution = "pyreqwest"
     module = "pyreqwest.client"
+    entry = "ClientBuilder"
 
     async def open(self) -> None:
         builder = import_module(self.module).ClientBuilder()
@@ -295,6 +302,7 @@ class Wreq(Contender):
     """wreq: a fork of reqwest, and BoringSSL."""
 
     name = distribution = module = "wreq"
+    entry = "Client"
 
     async def open(self) -> None:
         wreq = import_module("wreq")
@@ -332,6 +340,7 @@ class Ry(Contender):
     """ry: a collection of Rust crates, reqwest among them."""
 
     name = distribution = module = "ry"
+    entry = "Client"
 
     async def open(self) -> None:
         ry = import_module("ry")
@@ -362,6 +371,7 @@ class CurlCffi(Contender):
     """curl_cffi: libcurl under asyncio."""
 
     name = module = "curl_cffi"
+    entry = "AsyncSession"
     distribution = "curl-cffi"
     crowd = 64
 
@@ -398,6 +408,7 @@ class Pycurl(Contender):
     """pycurl: libcurl, blocking; for single large bodies."""
 
     name = distribution = module = "pycurl"
+    entry = "Curl"
     crowd = 1
 
     async def open(self) -> None:
