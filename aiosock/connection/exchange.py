@@ -324,7 +324,7 @@ class Exchange:
             timings=self._timings,
             connection=self._connection_info,
         )
-        if protocol.switched:
+        if protocol.state == "switched":
             self._switched = True
             self._stop_sending()
             self.lift_deadline()

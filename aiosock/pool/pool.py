@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -80,7 +81,8 @@ class Pool(Generic[C]):
         self._active: dict[C, Queue[C]] = {}
         self._count = 0
         self._waiting = 0
-        self._sequences = count()
+        self.take_ticket: Callable[[], int] = count().__next__
+        """Return a place in line, older than all that follow."""
         self._line: Line[C] = Line()
         self._moved_at = self._loop.time()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -120,10 +122,6 @@ class Pool(Generic[C]):
 
     # Taking
 
-    def take_ticket(self) -> int:
-        """Return a place in line, older than all that follow."""
-        return next(self._sequences)
-
     def take_idle(self, origin: Origin) -> C | None:
         """
         Return an idle connection that was looked at and is alive, None where there is none.
@@ -138,7 +136,9 @@ class Pool(Generic[C]):
             return None
         connection = self._idle.take(queue)
         if connection is not None:
-            self._activate(connection, queue)
+            self._active[connection] = queue
+            if connection.requests_served:  # One that nobody waited for any more was never used.
+                self.reused += 1
         if self.debug:
             self._check()
         return connection
@@ -288,14 +288,11 @@ class Pool(Generic[C]):
         queue = waiter.queue
         queue.moved_at = self._moved_at = self._loop.time()
         self._waiting -= 1
-        self._activate(connection, queue)
-        waiter.future.set_result(connection)
-        self._leave(waiter, may_be_surplus=may_be_surplus)
-
-    def _activate(self, connection: C, queue: Queue[C]) -> None:
         self._active[connection] = queue
         if connection.requests_served:
             self.reused += 1
+        waiter.future.set_result(connection)
+        self._leave(waiter, may_be_surplus=may_be_surplus)
 
     def _close(self, connection: C, queue: Queue[C]) -> None:
         connection.close()

@@ -37,6 +37,8 @@ _CONTENT_LENGTH: Final = istr("Content-Length")
 _KEEP_ALIVE: Final = istr("Keep-Alive")
 _TRANSFER_ENCODING: Final = istr("Transfer-Encoding")
 
+_ENDED: Final = BodyEnded(None)
+
 State = Literal["idle", "head", "sized", "chunked", "trailers", "until close", "done", "switched", "failed"]
 
 
@@ -194,11 +196,11 @@ class Parser:
         short road past `BodyData` and `BodyEnded` for the many answers that come in one piece.
         """
         left = self._left
-        if self.state != "sized" or self._received or self.buffered < left:
+        if self.state != "sized" or self._received or self._position + left > len(self._buffer):
             return None
-        self._left = 0
+        body = self._take(left)
         self._received = left
-        body = self._take(left) if left else b""
+        self._left = 0
         self._end_body(None)
         return body
 
@@ -217,12 +219,19 @@ class Parser:
     def _read_head(self) -> Event | NeedData:
         if not self._buffer.startswith(b"HTTP/", self._position) and not self._reach_status_line():
             return self._need_head()
-        lines = self._read_section("the head of the answer")
-        if lines is None:
+        section = self._take_section("the head of the answer")
+        if section is None:
             return self._need_head()
-        version, status_code, reason = grammar.parse_status_line(lines[0])
-        del lines[0]
-        headers = grammar.parse_fields(lines, self._max_fields)
+        known = grammar.SEEN_HEADS.get(section)
+        if known is not None and len(known.headers) <= self._max_fields and len(section) <= self._max_line_bytes:
+            version, status_code, reason = known.status_line
+            headers = known.headers.copy()
+        else:
+            lines = self._lines(section, "the head of the answer")
+            status_line = version, status_code, reason = grammar.parse_status_line(lines[0])
+            del lines[0]
+            headers = grammar.parse_fields(lines, self._max_fields)
+            grammar.remember_head(section, status_line, headers)
         if status_code < 200 and status_code != 101:
             self._informational += 1
             if self._informational > MAX_INFORMATIONAL:
@@ -263,8 +272,8 @@ class Parser:
             raise ServerDisconnected(f"the server closed the connection after {size} bytes of the answer's head")
         return NEED_DATA
 
-    def _read_section(self, name: str, *, trailers: bool = False) -> list[str] | None:
-        """Take the lines up to an empty one, which is taken too; None while it is not there."""
+    def _take_section(self, name: str) -> bytes | None:
+        """Take what is there up to an empty line, and with it; None while that is not there."""
         buffer, start = self._buffer, self._position
         # A line may end with a bare LF, so the empty line is the first LF that follows an LF, or LF CR.
         scan = start + self._scanned
@@ -281,8 +290,11 @@ class Parser:
             self._scanned = max(size - 2, 0)
             return None
         self._scanned = 0
-        lines = grammar.section_lines(self._take(size), trailers=trailers)
-        if size > self._max_line_bytes and (longest := max(map(len, lines))) > self._max_line_bytes:
+        return self._take(size)
+
+    def _lines(self, section: bytes, name: str, *, trailers: bool = False) -> list[str]:
+        lines = grammar.section_lines(section, trailers=trailers)
+        if len(section) > self._max_line_bytes and (longest := max(map(len, lines))) > self._max_line_bytes:
             raise HeadTooLarge(f"a line of {name} has {longest} bytes; the limit is {self._max_line_bytes}")
         return lines
 
@@ -433,9 +445,10 @@ class Parser:
             return self._end_body(None)
         if buffer.startswith(b"\n", start):
             raise RemoteProtocolError("a chunked body ends with LF without CR")
-        lines = self._read_section("the trailer section", trailers=True)
-        if lines is None:
+        section = self._take_section("the trailer section")
+        if section is None:
             return self._need_chunk()
+        lines = self._lines(section, "the trailer section", trailers=True)
         return self._end_body(grammar.parse_fields(lines, self._max_fields))
 
     def _end_body(self, trailers: CIMultiDict[str] | None) -> BodyEnded:
@@ -444,11 +457,14 @@ class Parser:
             # An idle connection holds on to no bytes.
             self._buffer = b""
             self._position = 0
-        return BodyEnded(trailers)
+        return _ENDED if trailers is None else BodyEnded(trailers)
 
 
 def _says_close(version: str, headers: CIMultiDict[str]) -> bool:
     if _CONNECTION not in headers:
         return version == "HTTP/1.0"
-    options = grammar.split_list(headers.getall(_CONNECTION))
+    values = headers.getall(_CONNECTION)
+    if values == ["keep-alive"]:
+        return False
+    options = grammar.split_list(values)
     return "close" in options or (version == "HTTP/1.0" and "keep-alive" not in options)
