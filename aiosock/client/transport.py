@@ -5,10 +5,9 @@ The network as a transport: a request goes to a connection of the pool, and a re
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from time import perf_counter
 from typing import Final
-
-from multidict import CIMultiDict
 
 from aiosock.config import Limits, Timeout, as_timeout
 from aiosock.connection.dial import Dialer, Origin
@@ -25,6 +24,7 @@ from aiosock.protocol.http1 import FieldSection, RequestHead
 
 # What is made once for many requests. The fields that a client sends hardly vary, but may be large.
 MAX_ORIGINS: Final = 1024
+MAX_HEADS: Final = 256
 MAX_SECTIONS: Final = 64
 MAX_SECTION_BYTES: Final = 4096
 
@@ -55,6 +55,7 @@ class NetworkTransport:
         self.pool: Pool[Connection] = Pool(Dialer(resolver, limits).dial, limits)
         self._origins: dict[tuple[str, str, int], Origin] = {}
         self._sections: dict[tuple[tuple[str, str], ...], FieldSection] = {}
+        self._remembered_head = lru_cache(maxsize=MAX_HEADS)(RequestHead)
         self._tls = tls
         self._local_address = local_address
         self._uds = uds
@@ -74,7 +75,7 @@ class NetworkTransport:
         timings = Timings(perf_counter())
         extensions, location = request.extensions, request.location
         # What cannot be sent is refused here, before there is any connection.
-        head = RequestHead(request.method, request.target, location.authority, self._section(request.headers))
+        head = self._head(request)
         timeout = extensions.get("timeout", _DEFAULT_TIMEOUT)
         if not isinstance(timeout, Timeout):
             timeout = as_timeout(timeout)
@@ -134,21 +135,21 @@ class NetworkTransport:
             self._origins[location.origin] = origin
         return origin
 
-    def _section(self, headers: CIMultiDict[str]) -> FieldSection:
-        """Return the fields checked and encoded, which is done once for fields that are the same."""
-        fields = tuple(headers.items())
+    def _head(self, request: Request) -> RequestHead:
+        """Return the request's head; fields that are the same are checked and encoded once, and so are whole heads."""
+        fields = tuple(request.headers.items())
         try:
             section = self._sections.get(fields)
         except TypeError:
-            # A value that has no hash is no str, and refused with a word.
-            return FieldSection(fields)
+            section = None  # A value that has no hash: it is no str, and refused with a word.
         if section is None:
             section = FieldSection(fields)
-            if len(section.encoded) <= MAX_SECTION_BYTES:
-                if len(self._sections) >= MAX_SECTIONS:
-                    self._sections.clear()
-                self._sections[fields] = section
-        return section
+            if len(section.encoded) > MAX_SECTION_BYTES:
+                return RequestHead(request.method, request.target, request.location.authority, section)
+            if len(self._sections) >= MAX_SECTIONS:
+                self._sections.clear()
+            self._sections[fields] = section
+        return self._remembered_head(request.method, request.target, request.location.authority, section)
 
     async def close(self) -> None:
         """Close all connections, within a bounded time."""

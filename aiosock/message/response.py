@@ -333,7 +333,8 @@ class Response:
         whole = body.source.take_whole()  # type: ignore[union-attr]  # without content there is a source
         if whole is None:
             return False
-        self._refuse_too_large(len(whole))
+        if self.max_content_bytes is not None:
+            self._refuse_too_large(len(whole))
         body.content = whole
         body.started = body.ended = True
         return True

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 from aiosock.errors import InvalidHeader, LocalProtocolError
 from aiosock.protocol.http1 import grammar
-
-MAX_CACHED_LINES: Final = 1024
 
 _match_target = re.compile(r"[!-~]+").fullmatch
 _match_absolute = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://.+").fullmatch
@@ -154,7 +151,6 @@ class RequestHead:
         return f"<RequestHead {self.method}>"
 
 
-@lru_cache(maxsize=MAX_CACHED_LINES)
 def _begin(method: str, target: str, host: str) -> bytes:
     """Return the request line and Host, without the line end that what follows begins with."""
     if not grammar.is_token(method):
