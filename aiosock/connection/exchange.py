@@ -359,24 +359,22 @@ class Exchange:
             raise StreamConsumed("the response was closed before its body was read")
         protocol = self._protocol
         try:
-            while True:
-                event = protocol.next_event()
-                if event is NEED_DATA:
-                    self._reading = True
-                    await self._receive_more()
-                    self._reading = False
-                elif isinstance(event, BodyData):
-                    self._received += len(event.data)
-                    # The last piece of a body whose length is known ends it: the connection is free before the
-                    # piece is looked at. Not while the request is still being sent, which may wait for that look.
-                    if protocol.body_left == 0 and not self._is_sending:
-                        self._end_body(protocol.next_event())
-                        await self._finish()
-                    return event.data
-                else:
-                    self._end_body(event)
-                    await self._finish()
-                    return b""
+            while (event := protocol.next_event()) is NEED_DATA:
+                self._reading = True
+                await self._receive_more()
+                self._reading = False
+            if not isinstance(event, BodyData):
+                self._end_body(event)
+                await self._finish()
+                return b""
+            data = event.data
+            self._received += len(data)
+            # The last piece of a body whose length is known ends it: the connection is free before the piece is looked
+            # at. Not while the request is still being sent, which may wait for that look.
+            if protocol.body_left == 0 and not self._is_sending:
+                self._end_body(protocol.next_event())
+                await self._finish()
+            return data
         except BaseException:
             self.abort()
             raise
@@ -427,16 +425,17 @@ class Exchange:
 
     async def _receive_more(self) -> None:
         """Feed the protocol with what comes next, within the deadlines."""
-        loop, stream = self._loop, self._stream
-        seconds = self._timeout.read
-        idle_since = loop.time()
-        self.check_deadline()
+        stream, seconds = self._stream, self._timeout.read
+        idle_since = self._loop.time()
+        if idle_since >= self._deadline:
+            self.check_deadline()
         while True:
             sending = self._is_sending
-            idle_by = math.inf if seconds is None else idle_since + seconds
-            deadline = min(idle_by, self._deadline)
-            if self._continue_by is not None:
-                deadline = min(deadline, self._continue_by)
+            deadline = self._deadline
+            if seconds is not None and idle_since + seconds < deadline:
+                deadline = idle_since + seconds
+            if self._continue_by is not None and self._continue_by < deadline:
+                deadline = self._continue_by
             try:
                 data = await stream.read(deadline)
             except Exception as error:

@@ -172,7 +172,11 @@ class BodyIterator:
         if body.closed:
             raise StreamConsumed("the body was given up before its end; what is left of it cannot be read")
         try:
-            return await self._read()
+            if self._codings:
+                return await self._decode()
+            piece = await body.source.receive()  # type: ignore[union-attr]  # without content there is a source
+            body.ended = not piece
+            return piece
         except BaseException as error:
             body.abort()
             if isinstance(error, RequestError) and error.request is None:
@@ -191,10 +195,10 @@ class BodyIterator:
         body.started = True
         self._pieces = iter(())
 
-    async def _read(self) -> bytes:
+    async def _decode(self) -> bytes:
         source, pipeline = self._body.source, self._pipeline
         if pipeline is None:
-            pipeline = self._pipeline = Pipeline(self._codings) if self._codings else _NOTHING_TO_UNDO
+            pipeline = self._pipeline = Pipeline(self._codings)
         while True:
             for piece in self._pieces:  # type: ignore[union-attr]  # set by _begin
                 # An empty piece is a breath after work that came to nothing.
@@ -213,9 +217,6 @@ class BodyIterator:
             if not pipeline:
                 return data
             self._pieces = pipeline.decode(data)
-
-
-_NOTHING_TO_UNDO: Final = Pipeline(())
 
 
 class TextIterator:

@@ -22,7 +22,8 @@ from aiosock.errors import ConnectError, ReadError, ReadTimeout, WriteError, Wri
 from aiosock.network.stream import Stream, StreamInfo
 
 MIN_READ_BYTES: Final = 64 * 1024
-MAX_READ_BYTES: Final = 256 * 1024
+# Of larger blocks the memory goes back to the system, and comes from it page by page, with nearly every read.
+MAX_READ_BYTES: Final = 128 * 1024
 # So many reads in a row may be served without a turn of the loop; then the other tasks have theirs.
 MAX_EAGER_READS: Final = 2
 MAX_SEND_BYTES: Final = 256 * 1024
@@ -133,6 +134,7 @@ class _SocketStream:
     __slots__ = (
         "_closed",
         "_eager_reads",
+        "_filled",
         "_interruption",
         "_loop",
         "_pending",
@@ -151,6 +153,7 @@ class _SocketStream:
         self._process = os.getpid()
         self._closed = False
         self._read_size = MIN_READ_BYTES
+        self._filled = False
         self._eager_reads = 0
         self._interruption: BaseException | None = None
         self._pending: deque[memoryview] = deque()
@@ -185,7 +188,8 @@ class _SocketStream:
 
     def _fit(self, received: int) -> None:
         size = self._read_size
-        if received == size:
+        filled = self._filled = received == size
+        if filled:
             if size < MAX_READ_BYTES:
                 self._read_size = size * 2
         elif received * 4 < size and size > MIN_READ_BYTES:
@@ -274,7 +278,7 @@ class RegisteredStream(_SocketStream):
                     reader.set_exception(error)
                     return reader
                 if data is not None:
-                    self._eager_reads += 1
+                    self._eager_reads = self._eager_reads + 1 if self._filled else 0
                     reader.set_result(data)
                     return reader
             self._eager_reads = 0
@@ -313,7 +317,7 @@ class RegisteredStream(_SocketStream):
         self._reader = None
         if not data:
             self._pause()
-        elif len(data) >= MIN_READ_BYTES:
+        elif self._filled:
             self._eager_reads = 1
         reader.set_result(data)
 

@@ -353,6 +353,26 @@ async def test_the_size_of_a_read_follows_the_flow(road: Road, pair: tuple[Watch
     stream.close()
 
 
+async def test_the_socket_is_tried_ahead_of_the_loop_only_after_a_read_that_was_full(
+    pair: tuple[WatchedSocket, socket.socket],
+) -> None:
+    sock, peer = pair
+    stream = RegisteredStream(sock, asyncio.get_running_loop())
+    peer.send(bytes(2 * MIN_READ_BYTES + 1))
+    assert len(await stream.read(math.inf)) == MIN_READ_BYTES
+    reading = stream.read(math.inf)
+    assert sock.asked == [MIN_READ_BYTES, 2 * MIN_READ_BYTES]
+    assert len(await reading) == MIN_READ_BYTES + 1
+    # Less than was asked for: there is no more, neither when it was served at once nor when it was waited for.
+    for _ in range(2):
+        sock.asked.clear()
+        reading = stream.read(math.inf)
+        assert sock.asked == []
+        peer.send(bytes(MIN_READ_BYTES + 1))
+        assert len(await reading) == MIN_READ_BYTES + 1
+    stream.close()
+
+
 @ROADS
 async def test_a_timeout_of_the_operating_system_is_no_deadline(
     road: Road, pair: tuple[WatchedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch

@@ -375,21 +375,23 @@ class Parser:
 
     def _read_chunked(self) -> Event | NeedData:
         """Gather the data of all chunks in the buffer (RFC 9112, 7.1)."""
-        buffer, position = self._buffer, self._position
+        buffer, position, left = self._buffer, self._position, self._left
         size = len(buffer)
-        pieces: list[memoryview] = []
         view = memoryview(buffer)
+        pieces: list[memoryview] = []
         try:
             while True:
-                if self._left:
-                    take = min(self._left, size - position)
-                    if not take:
+                if left:
+                    stop = position + left
+                    if stop > size:
+                        if position < size:
+                            pieces.append(view[position:])
+                            left -= size - position
+                            position = size
                         break
-                    pieces.append(view[position : position + take])
-                    position += take
-                    self._left -= take
-                    self._received += take
-                    continue
+                    pieces.append(view[position:stop])
+                    position = stop
+                    left = 0
                 if self._chunk_open:
                     ending = buffer[position : position + 2]
                     if ending != b"\r\n":
@@ -406,19 +408,30 @@ class Parser:
                         raise RemoteProtocolError(f"a chunk-size line has more than {MAX_CHUNK_LINE_BYTES} bytes")
                     break
                 line = bytes(view[position:end])
-                self._left = self._parse_chunk_line(line)
+                left = self._parse_chunk_line(line)
                 position = end + 1
-                if self._left == 0:
+                if left == 0:
                     self.state = "trailers"
                     break
                 self._chunk_open = True
+                # Most chunks are as large as the one before: the line that was just understood is looked for, as it
+                # is, behind the data.
+                between = b"\r\n%b\n" % line
+                stop = position + left
+                while buffer.startswith(between, stop):
+                    pieces.append(view[position:stop])
+                    position = stop + len(between)
+                    stop = position + left
         except RemoteProtocolError:
             # What came before the fault is delivered first, wherever the bytes were cut.
             if not pieces:
                 raise
         self._position = position
+        self._left = left
         if pieces:
-            return BodyData(b"".join(pieces))
+            data = b"".join(pieces)
+            self._received += len(data)
+            return BodyData(data)
         if self.state == "trailers":
             return self._read_trailers()
         return self._need_chunk()

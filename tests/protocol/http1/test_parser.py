@@ -888,6 +888,11 @@ CASES = {
     "chunked": Case(CHUNKED + b"3\r\na\r\n\r\nB;x=y\r\n0123456789a\r\n0;z\r\n\r\n"),
     "chunked, with more behind": Case(CHUNKED + b"1\r\nx\r\n0\r\n\r\nHTTP/1.1"),
     "chunked, with trailers": Case(CHUNKED + b"1\r\nx\r\n0\r\nA: b\r\n c\r\nD: e\r\n\r\nrest"),
+    # Data that look like the framing around them; the same size spelled otherwise.
+    "chunks of one size": Case(
+        CHUNKED + b"5\r\n\r\n5\r\n\r\n" * 3 + b"5\r\nabcde\r\n05\r\nfghij\r\n5\r\nklmno\r\n0\r\n\r\n5"
+    ),
+    "chunks of one line": Case(CHUNKED + b"a;b=c \r\n0\r\n\r\n01234\r\n" * 4 + b"0\r\n\r\n"),
     "chunked, empty": Case(CHUNKED + b"0\r\n\r\n"),
     "gzip, chunked": Case(HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
     "gzip until close": Case(HEAD + b"Transfer-Encoding: gzip\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
@@ -917,6 +922,10 @@ CASES = {
     "bare LF in chunks": Case(CHUNKED + b"3\r\nabc\r\n1\nx\r\n0\r\n\r\n"),
     "bad chunk end": Case(CHUNKED + b"3\r\nabcd\r\n0\r\n\r\n"),
     "LF as chunk end": Case(CHUNKED + b"3\r\nabc\n0\r\n\r\n"),
+    "bad end of a chunk like those before": Case(CHUNKED + b"2\r\nab\r\n" * 3 + b"2\r\nabc\r\n0\r\n\r\n"),
+    "no end of a chunk like those before": Case(CHUNKED + b"2\r\nab\r\n" * 3 + b"2\r\nab2\r\nab\r\n0\r\n\r\n"),
+    "bad size line like those before": Case(CHUNKED + b"2\r\nab\r\n" * 3 + b"2\n\nab\r\n0\r\n\r\n"),
+    "cut chunk like those before": Case(CHUNKED + b"2\r\nab\r\n" * 3 + b"2\r\na"),
     "cut chunk": Case(CHUNKED + b"3\r\nabc\r\n8\r\nabcde"),
     "cut last chunk": Case(CHUNKED + b"3\r\nabc\r\n0\r"),
     "bad trailers": Case(CHUNKED + b"3\r\nabc\r\n0\r\nA : b\r\n\r\n"),
