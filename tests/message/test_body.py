@@ -145,6 +145,44 @@ def test_a_file_that_stands_behind_its_end_is_empty(tmp_path: Path) -> None:
             assert file.tell() == 10
 
 
+@pytest.mark.parametrize("mode", ["rb", "r+b", "unbuffered"])
+async def test_a_real_file_has_a_descriptor_of_its_own(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    with path.open("rb", buffering=0) if mode == "unbuffered" else path.open(mode) as file:
+        file.seek(4)
+        body = make_body(file)  # type: ignore[arg-type]  # what `open` gives for any mode
+        if mode == "r+b":
+            file.write(b"abc")
+        descriptor = body.descriptor()  # type: ignore[attr-defined]
+        assert [bytes(piece) async for piece in body.pieces_after(3)] == [b"789"]  # type: ignore[attr-defined]
+    try:
+        # It is open still, and what was written is in the file.
+        assert os.pread(descriptor, 100, body.start) == (b"abc789" if mode == "r+b" else b"456789")  # type: ignore[attr-defined]
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("how", ["recording", "over recording", "device", "memory", "pipe", "gzip", "write only"])
+async def test_what_gives_other_bytes_than_a_regular_file_has_no_descriptor(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    outgoing, incoming = os.pipe()
+    opening: dict[str, Callable[[], Any]] = {
+        "recording": lambda: Recorder(path),
+        "over recording": lambda: io.BufferedReader(Recorder(path)),
+        "device": lambda: io.FileIO("/dev/zero"),
+        "memory": lambda: io.BytesIO(b"0123456789"),
+        "pipe": lambda: io.BufferedReader(io.FileIO(outgoing, closefd=False)),
+        "gzip": lambda: gzip.GzipFile(path),
+        "write only": lambda: io.FileIO(path, "a"),
+    }
+    with opening[how]() as file:
+        assert make_body(file).descriptor() is None  # type: ignore[attr-defined]
+    os.close(outgoing)
+    os.close(incoming)
+
+
 @pytest.mark.parametrize("how", ["gzip", "gzip, buffered", "gzip in memory", "bz2", "zip"])
 async def test_the_size_of_what_is_compressed_is_no_length(how: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
