@@ -16,6 +16,8 @@ from aiosock.errors import UsageError
 from aiosock.message.url import encode_pairs
 
 PIECE_BYTES: Final = 64 * 1024
+# Reading in a thread costs a switch there and back for each piece.
+FILE_PIECE_BYTES: Final = 256 * 1024
 
 Content: TypeAlias = bytes | bytearray | memoryview | str | IO[bytes] | Iterable[bytes] | AsyncIterable[bytes]
 FormData: TypeAlias = Mapping[str, object] | Iterable[tuple[str, object]]
@@ -64,7 +66,7 @@ class FileBody(Body):
     A file object, read from where it stands.
 
     It is read in a worker thread, as reading may block, save what is known to be in memory. It can be sent again when
-    it can seek.
+    it can seek. Part of it may be sent by other means, by its `descriptor`; `pieces_after` has the rest.
     """
 
     __slots__ = ("_file", "_in_thread", "_reading", "_start")
@@ -75,22 +77,47 @@ class FileBody(Body):
         self._in_thread, length, self._start = _measure(file)
         super().__init__(file, length, self._start is not None)
 
-    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+    def descriptor(self) -> int | None:
+        """
+        Return a descriptor of the file, which the caller closes; None unless what it reads is what `pieces` gives.
+
+        The file itself may be closed while the descriptor is in use: its number may be another's then.
+        """
+        file = self._file
+        # What inherits from these may give other bytes than those of the file.
+        if type(file) not in (io.FileIO, io.BufferedReader, io.BufferedRandom) or self.length is None:
+            return None
+        if type(getattr(file, "raw", file)) is not io.FileIO or not file.readable():
+            return None
+        if type(file) is io.BufferedRandom:
+            file.flush()
+        return os.dup(file.fileno())
+
+    @property
+    def start(self) -> int:
+        """Where in the file the body begins."""
+        return self._start or 0
+
+    def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        return self.pieces_after(0)
+
+    async def pieces_after(self, count: int) -> AsyncIterator[bytes | memoryview]:
+        """Return the pieces without the first so many bytes, which only one with a `descriptor` can leave out."""
         file = self._file
         if self._reading is not None:
             # A sending that was called off could not call off its thread, which would move the file under us.
             await asyncio.wait([self._reading])
         if self._start is not None:
-            file.seek(self._start)
+            file.seek(self._start + count)
         while True:
             # Checked before it is taken for the end: a file that would block gives None.
-            piece = _checked(await self._read_in_thread() if self._in_thread else file.read(PIECE_BYTES))
+            piece = _checked(await self._read_in_thread() if self._in_thread else file.read(FILE_PIECE_BYTES))
             if not piece:
                 return
             yield piece
 
     async def _read_in_thread(self) -> bytes:
-        self._reading = asyncio.get_running_loop().run_in_executor(None, self._file.read, PIECE_BYTES)
+        self._reading = asyncio.get_running_loop().run_in_executor(None, self._file.read, FILE_PIECE_BYTES)
         try:
             return await asyncio.shield(self._reading)
         finally:
@@ -148,7 +175,7 @@ class AsyncIterableBody(Body):
         iterator = aiter(self._iterable)
         try:
             async for piece in iterator:
-                yield _checked(piece)
+                yield piece if type(piece) is bytes else _checked(piece)
         finally:
             # A generator that is left half way would wait for the garbage collector to run its cleanup.
             if isinstance(iterator, AsyncGenerator):

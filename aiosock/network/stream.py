@@ -7,7 +7,7 @@ event loop while the caller goes on to read the answer: so an answer that comes 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -73,6 +73,29 @@ class Stream(Protocol):
 
         A failure does not show here but in `write_error` and `drain`: the peer may have answered before it
         stopped listening, and that answer is worth reading.
+        """
+        ...
+
+    def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Do as `write` with one after the other; that they are never joined saves copying them."""
+        ...
+
+    async def send_file(self, file: int, offset: int, size: int) -> int:
+        """
+        Let the kernel send part of a regular file after what was written, and return how many bytes it sent.
+
+        There are fewer, maybe none, where the stream or the kernel has no such way, the file ends or cannot be read:
+        the caller sends the rest as bytes, and so learns what is wrong. Nothing else is written meanwhile, and
+        nothing is sent any more after a cancellation.
+
+        Args:
+            file: Its descriptor, open until this returns; where it stands does not matter and does not change.
+            offset: Where to begin.
+            size: How many bytes to send at most.
+
+        Raises:
+            WriteTimeout: Nothing could be sent for the seconds of `limit_writes`.
+            WriteError: The connection broke.
         """
         ...
 

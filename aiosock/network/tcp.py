@@ -15,7 +15,8 @@ import math
 import os
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Final
 
 from aiosock.errors import ConnectError, ReadError, ReadTimeout, WriteError, WriteTimeout
@@ -27,6 +28,15 @@ MAX_READ_BYTES: Final = 128 * 1024
 # So many reads in a row may be served without a turn of the loop; then the other tasks have theirs.
 MAX_EAGER_READS: Final = 2
 MAX_SEND_BYTES: Final = 256 * 1024
+# So many parts go with one call; the systems that have `sendmsg` take 1,024.
+MAX_SEND_PARTS: Final = 64
+# Files that `sendfile` does not send, or cannot read; who reads them learns more.
+NOT_SENT_BY_KERNEL: Final = frozenset(
+    (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EOVERFLOW, errno.ESPIPE, errno.EIO)
+)
+SENDFILE: Final = getattr(os, "sendfile", None)
+# `sendfile` reads the disk in the loop's thread where the file is not in memory yet: not more of it at a turn.
+MAX_FILE_SEND_BYTES: Final = 512 * 1024
 # On the portable road, the wait until the kernel takes something is the sending of so little.
 PROBE_BYTES: Final = 4 * 1024
 
@@ -202,6 +212,13 @@ class _SocketStream:
         except (BlockingIOError, InterruptedError):
             return 0
 
+    def _send_parts(self, parts: Sequence[bytes | memoryview]) -> int:
+        """Do as `_send` with several, which go together where the system can do that."""
+        try:
+            return self._sock.sendmsg(parts) if hasattr(self._sock, "sendmsg") else self._sock.send(b"".join(parts))
+        except (BlockingIOError, InterruptedError):
+            return 0
+
     def _read_error(self, error: OSError) -> ReadError:
         return ReadError(f"reading from {self.info.remote_address} failed: {describe(error)}")
 
@@ -231,7 +248,7 @@ class RegisteredStream(_SocketStream):
     """The registered road: one `add_reader` for the life of the connection, and one timer for its deadlines."""
 
     __slots__ = (
-        "_drainer",
+        "_drainers",
         "_fd",
         "_read_by",
         "_reader",
@@ -240,6 +257,7 @@ class RegisteredStream(_SocketStream):
         "_timer_at",
         "_watcher",
         "_write_by",
+        "_writing",
     )
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
@@ -248,7 +266,9 @@ class RegisteredStream(_SocketStream):
         self._reader: asyncio.Future[bytes] | None = None
         self._read_by = math.inf
         self._watcher: Callable[[], None] | None = None
-        self._drainer: asyncio.Future[None] | None = None
+        self._drainers: list[asyncio.Future[None]] = []
+        # The loop tells when the kernel has room.
+        self._writing = False
         self._write_by = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -357,21 +377,77 @@ class RegisteredStream(_SocketStream):
             return
         if sent < len(data):
             self._pending.append(memoryview(data)[sent:])
-            self._loop.add_writer(self._fd, self._on_writable)
-            self._count_write_progress()
+            self._start_writing(self._on_writable)
+
+    def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        if self._write_error is not None or self._closed:
+            return
+        sent = 0
+        if not self._writing:
+            try:
+                sent = self._send_parts(parts[:MAX_SEND_PARTS])
+            except OSError as error:
+                self._fail_writing(self._send_error(error))
+                return
+            if sent == sum(map(len, parts)):
+                return
+        for part in parts:
+            if sent < len(part):
+                self._pending.append(memoryview(part)[sent:])
+                sent = 0
+            else:
+                sent -= len(part)
+        if not self._writing:
+            self._start_writing(self._on_writable)
+
+    async def send_file(self, file: int, offset: int, size: int) -> int:
+        await self.drain()
+        sendfile = SENDFILE
+        if sendfile is None:
+            return 0
+        sent = 0
+
+        def send_more() -> None:
+            nonlocal sent
+            try:
+                count = sendfile(self._fd, file, offset + sent, min(size - sent, MAX_FILE_SEND_BYTES))
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno not in NOT_SENT_BY_KERNEL:
+                    self._fail_writing(self._send_error(error))
+                    return
+                count = 0
+            sent += count
+            if count and sent < size:
+                self._count_write_progress()
+            else:
+                self._stop_writing()
+
+        self._start_writing(send_more)
+        try:
+            await self.drain()
+        finally:
+            if self._writing:
+                self._stop_writing()
+        return sent
 
     def limit_writes(self, seconds: float, deadline: float) -> None:
         self._write_seconds = seconds
         self._write_deadline = deadline
-        if self._pending:
+        if self._writing:
             self._count_write_progress()
 
+    @property
+    def unsent(self) -> bool:
+        return self._writing
+
     async def drain(self) -> None:
-        if self._pending and self._write_error is None:
-            if self._drainer is None:
-                self._drainer = self._loop.create_future()
-            # Shielded: others may wait for the same.
-            await asyncio.shield(self._drainer)
+        if self._writing:
+            # One for each who waits: it is cancelled with them.
+            drainer: asyncio.Future[None] = self._loop.create_future()
+            self._drainers.append(drainer)
+            await drainer
         if self._write_error is not None:
             # A fresh object for everyone who is told.
             raise type(self._write_error)(*self._write_error.args) from self._write_error
@@ -379,15 +455,8 @@ class RegisteredStream(_SocketStream):
     def _on_writable(self) -> None:
         pending = self._pending
         try:
-            while pending:
-                data = pending[0]
-                sent = self._send(data[:MAX_SEND_BYTES])
-                if sent == len(data):
-                    pending.popleft()
-                else:
-                    pending[0] = data[sent:]
-                    if sent < MAX_SEND_BYTES:
-                        break
+            while pending and self._send_pending():
+                pass
         except OSError as error:
             self._fail_writing(self._send_error(error))
             return
@@ -395,7 +464,29 @@ class RegisteredStream(_SocketStream):
             self._count_write_progress()
         else:
             self._stop_writing()
-            self._release_drainer()
+
+    def _send_pending(self) -> bool:
+        """Send some of what is pending; return whether the kernel took all that it was given."""
+        pending = self._pending
+        data = pending[0]
+        if len(data) >= MAX_SEND_BYTES or len(pending) == 1:
+            given = min(len(data), MAX_SEND_BYTES)
+            sent = self._send(data[:given])
+        else:
+            parts = list(islice(pending, MAX_SEND_PARTS))
+            given = sum(map(len, parts))
+            sent = self._send_parts(parts)
+        rest = sent
+        while pending and rest >= len(pending[0]):
+            rest -= len(pending.popleft())
+        if rest:
+            pending[0] = pending[0][rest:]
+        return sent == given
+
+    def _start_writing(self, on_writable: Callable[[], None]) -> None:
+        self._writing = True
+        self._loop.add_writer(self._fd, on_writable)
+        self._count_write_progress()
 
     def _count_write_progress(self) -> None:
         self._write_by = min(self._loop.time() + self._write_seconds, self._write_deadline)
@@ -403,20 +494,22 @@ class RegisteredStream(_SocketStream):
             self._arm(self._write_by)
 
     def _stop_writing(self) -> None:
-        self._loop.remove_writer(self._fd)
+        self._writing = False
         self._write_by = math.inf
+        self._loop.remove_writer(self._fd)
+        self._release_drainers()
 
     def _fail_writing(self, error: Exception) -> None:
-        if self._pending:
-            self._pending.clear()
-            self._stop_writing()
+        self._pending.clear()
         self._write_error = error
-        self._release_drainer()
+        if self._writing:
+            self._stop_writing()
 
-    def _release_drainer(self) -> None:
-        drainer, self._drainer = self._drainer, None
-        if drainer is not None and not drainer.done():
-            drainer.set_result(None)
+    def _release_drainers(self) -> None:
+        drainers, self._drainers = self._drainers, []
+        for drainer in drainers:
+            if not drainer.done():
+                drainer.set_result(None)
 
     # Deadlines: numbers. The one timer looks at them when it fires, and arms itself again.
 
@@ -454,8 +547,9 @@ class RegisteredStream(_SocketStream):
         self._closed = True
         if self._loop_is_ours:
             self._pause()
-            if self._pending:
-                self._stop_writing()
+            if self._writing:
+                self._loop.remove_writer(self._fd)
+        self._writing = False
         self._pending.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -468,7 +562,7 @@ class RegisteredStream(_SocketStream):
         reader, self._reader = self._reader, None
         if self._loop.is_closed():
             return  # Whoever waited there can no longer be told, and no longer waits.
-        self._release_drainer()
+        self._release_drainers()
         if reader is not None and not reader.done():
             reader.set_exception(self._closed_error())
 
@@ -549,6 +643,14 @@ class PortableStream(_SocketStream):
             self._pending.append(rest)
             if self._flusher is None:
                 self._flusher = self._loop.create_task(self._flush())
+
+    def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        for part in parts:
+            self.write(part)
+
+    async def send_file(self, file: int, offset: int, size: int) -> int:
+        """Return 0: `loop.sock_sendfile`, which not every loop has, tells nothing of its progress."""
+        return 0
 
     def limit_writes(self, seconds: float, deadline: float) -> None:
         self._write_seconds = seconds

@@ -40,6 +40,10 @@ class Recorder(io.FileIO):
         return super().read(size)  # type: ignore[return-value]
 
 
+class Decoder(io.BufferedReader):
+    """A file that may read as something else."""
+
+
 class Reader:
     """Reads and can do nothing else."""
 
@@ -143,6 +147,46 @@ def test_a_file_that_stands_behind_its_end_is_empty(tmp_path: Path) -> None:
             file.seek(10)
             assert make_body(file).length == 0
             assert file.tell() == 10
+
+
+@pytest.mark.parametrize("mode", ["rb", "r+b", "unbuffered"])
+async def test_a_real_file_has_a_descriptor_of_its_own(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    with path.open("rb", buffering=0) if mode == "unbuffered" else path.open(mode) as file:
+        file.seek(4)
+        body = make_body(file)  # type: ignore[arg-type]  # what `open` gives for any mode
+        if mode == "r+b":
+            file.write(b"abc")
+        descriptor = body.descriptor()  # type: ignore[attr-defined]
+        # What was written is in the file.
+        assert os.pread(descriptor, 3, body.start) == (b"abc" if mode == "r+b" else b"456")  # type: ignore[attr-defined]
+        assert [bytes(piece) async for piece in body.pieces_after(3)] == [b"789"]  # type: ignore[attr-defined]
+    assert os.pread(descriptor, 3, 7) == b"789"
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "how", ["recording", "over recording", "decoding", "device", "memory", "pipe", "gzip", "write only"]
+)
+async def test_what_gives_other_bytes_than_a_regular_file_has_no_descriptor(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    outgoing, incoming = os.pipe()
+    opening: dict[str, Callable[[], Any]] = {
+        "recording": lambda: Recorder(path),
+        "over recording": lambda: io.BufferedReader(Recorder(path)),
+        "decoding": lambda: Decoder(io.FileIO(path)),
+        "device": lambda: io.FileIO("/dev/zero"),
+        "memory": lambda: io.BytesIO(b"0123456789"),
+        "pipe": lambda: io.BufferedReader(io.FileIO(outgoing, closefd=False)),
+        "gzip": lambda: gzip.GzipFile(path),
+        "write only": lambda: io.FileIO(path, "a"),
+    }
+    with opening[how]() as file:
+        assert make_body(file).descriptor() is None  # type: ignore[attr-defined]
+    os.close(outgoing)
+    os.close(incoming)
 
 
 @pytest.mark.parametrize("how", ["gzip", "gzip, buffered", "gzip in memory", "bz2", "zip"])

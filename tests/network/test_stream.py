@@ -8,16 +8,19 @@ import asyncio
 import contextlib
 import gc
 import math
+import os
 import random
 import socket
 import weakref
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiosock.errors import NetworkError, ReadError, ReadTimeout, WriteError, WriteTimeout
 from aiosock.network.stream import Stream
-from aiosock.network.tcp import is_disconnect
+from aiosock.network.tcp import SENDFILE, is_disconnect
 from aiosock.testing import Peer
 from tests.network.wire import Clock, Wire, arrived, read_all, receive, turns, until, wires
 
@@ -336,6 +339,41 @@ async def test_many_pieces_arrive_in_order(wire: Wire) -> None:
     await stream.drain()
 
 
+async def test_parts_arrive_in_order_whether_they_have_to_wait_or_not(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    few = [b"a", b"", memoryview(b"bcd")[1:], b"e" * 100_000]
+    many = [bytes([number % 256]) * (number % 7) for number in range(3000)]
+    stream.write_all([])
+    stream.write_all(few)
+    stream.write_all(many)
+    expected = b"".join((*few, *many))
+    assert await receive(peer, len(expected)) == expected
+    await stream.drain()
+    stream.write_all([b"f" * 1000, LARGE, b"g" * 1000])
+    stream.write_all([b"h", *many])
+    await turns()
+    assert stream.unsent
+    expected = b"".join((b"f" * 1000, LARGE, b"g" * 1000, b"h", *many))
+    assert await receive(peer, len(expected)) == expected
+    await stream.drain()
+    stream.abort()
+    stream.write_all([b"into the void"])
+
+
+async def test_parts_for_a_connection_that_broke_are_a_write_error(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    peer.reset()
+
+    def broken() -> bool:
+        stream.write_all([b"x" * 1000, b"y"])
+        return stream.write_error is not None
+
+    await until(broken)
+    with pytest.raises(WriteError, match="sending to .* failed"):
+        await stream.drain()
+    assert not stream.unsent
+
+
 async def test_an_answer_is_read_while_the_question_is_still_being_sent(wire: Wire) -> None:
     stream, peer = await wire.open()
     await get_stuck(stream)
@@ -354,6 +392,173 @@ async def test_two_tasks_can_wait_for_the_same_sending(wire: Wire) -> None:
     await asyncio.gather(first, third)
     with pytest.raises(asyncio.CancelledError):
         await second
+
+
+# Sending files
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    """The descriptor of a file that has LARGE."""
+    path = tmp_path / "file"
+    path.write_bytes(LARGE)
+    descriptor = os.open(path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+@wires(kinds=("tcp", "unix"), roads=("registered",))
+async def test_part_of_a_file_is_sent_after_what_was_written_before(wire: Wire, file: int) -> None:
+    stream, peer = await wire.open()
+    stream.write(LARGE)
+    sending = asyncio.create_task(stream.send_file(file, 1000, 2_000_000))
+    assert await receive(peer, len(LARGE) + 2_000_000) == LARGE + LARGE[1000:2_001_000]
+    assert await sending == 2_000_000
+    assert os.lseek(file, 0, os.SEEK_CUR) == 0
+    assert not stream.unsent
+    stream.write(b"afterwards")
+    assert await peer.read() == b"afterwards"
+
+
+@wires(kinds=("tcp", "unix"), roads=("registered",))
+async def test_no_more_of_a_file_is_sent_than_there_is(wire: Wire, file: int) -> None:
+    stream, peer = await wire.open()
+    assert await stream.send_file(file, len(LARGE) - 10, 1000) == 10
+    assert await stream.send_file(file, len(LARGE) + 10, 1000) == 0
+    assert await receive(peer, 10) == LARGE[-10:]
+
+
+@wires(kinds=("tcp", "unix"), roads=("registered",))
+async def test_others_have_their_turn_while_a_file_is_sent(
+    wire: Wire, file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, peer = await wire.open()
+    assert SENDFILE is not None
+    seen: list[int] = []
+    ticks = 0
+
+    def send_little(to: int, file: int, offset: int, size: int) -> int:
+        seen.append(ticks)
+        sent: int = SENDFILE(to, file, offset, min(size, 1000))
+        return sent
+
+    monkeypatch.setattr("aiosock.network.tcp.SENDFILE", send_little)
+    sending = asyncio.create_task(stream.send_file(file, 0, 10_000))
+    while not sending.done():
+        ticks += 1
+        await asyncio.sleep(0)
+    assert await sending == 10_000
+    assert len(set(seen)) == len(seen) == 10
+    assert await receive(peer, 10_000) == LARGE[:10_000]
+
+
+@wires(roads=("portable",))
+async def test_the_portable_road_leaves_files_to_the_caller(wire: Wire, file: int) -> None:
+    stream, _ = await wire.open()
+    assert await stream.send_file(file, 0, 1000) == 0
+
+
+@wires(kinds=("tls",), roads=("registered",))
+async def test_tls_leaves_files_to_the_caller(wire: Wire, file: int) -> None:
+    stream, _ = await wire.open()
+    assert await stream.send_file(file, 0, 1000) == 0
+
+
+@wires(kinds=("tcp",), roads=("registered",))
+async def test_a_system_without_a_way_leaves_files_to_the_caller(
+    wire: Wire, file: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosock.network.tcp.SENDFILE", None)
+    stream, _ = await wire.open()
+    assert await stream.send_file(file, 0, 1000) == 0
+
+
+@wires(kinds=("tcp", "unix"), roads=("registered",))
+async def test_a_file_that_the_kernel_refuses_is_left_to_the_caller(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    outgoing, incoming = os.pipe()
+    try:
+        assert await stream.send_file(outgoing, 0, 1000) == 0
+    finally:
+        os.close(outgoing)
+        os.close(incoming)
+    assert stream.write_error is None
+    stream.write(b"goes on")
+    assert await peer.read() == b"goes on"
+
+
+@wires(kinds=("tcp", "unix"), roads=("registered",))
+async def test_sending_a_file_is_given_up_when_nobody_takes_anything(wire: Wire, file: int) -> None:
+    stream, _ = await wire.open()
+    stream.limit_writes(SOON, math.inf)
+    with pytest.raises(WriteTimeout):
+        await stream.send_file(file, 0, len(LARGE))
+    assert not stream.unsent
+    assert isinstance(stream.write_error, WriteTimeout)
+
+
+@wires(kinds=("tcp", "unix"), roads=("registered",))
+async def test_a_limit_holds_for_a_file_that_is_already_being_sent(wire: Wire, file: int) -> None:
+    stream, _ = await wire.open()
+    sending = asyncio.create_task(stream.send_file(file, 0, len(LARGE)))
+    await turns()
+    assert stream.unsent
+    stream.limit_writes(math.inf, soon())
+    with pytest.raises(WriteTimeout):
+        await sending
+
+
+@wires(kinds=("tcp", "unix"), roads=("registered",))
+async def test_progress_with_a_file_extends_the_limit(wire: Wire, file: int, clock: Clock) -> None:
+    stream, peer = await wire.open()
+    stream.limit_writes(5, math.inf)
+    sending = asyncio.create_task(stream.send_file(file, 0, len(LARGE)))
+    taken = 0
+    for _ in range(3):
+        await turns()
+        clock.skip(4)
+        await turns()
+        assert stream.write_error is None
+        taken += len(await receive(peer, 2 * 1024 * 1024))
+    assert taken + len(await receive(peer, len(LARGE) - taken)) == len(LARGE)
+    assert await sending == len(LARGE)
+
+
+@wires(kinds=("tcp", "unix"), roads=("registered",))
+async def test_nothing_of_a_file_is_sent_after_a_cancellation(wire: Wire, file: int) -> None:
+    stream, peer = await wire.open()
+    sending = asyncio.create_task(stream.send_file(file, 0, len(LARGE)))
+    await turns()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert not stream.unsent
+    assert stream.write_error is None
+    stream.close()
+    assert 0 < len(await receive_what_is_left(peer)) < len(LARGE)
+
+
+@wires(kinds=("tcp", "unix"), roads=("registered",))
+async def test_an_abort_ends_the_sending_of_a_file(wire: Wire, file: int) -> None:
+    stream, _ = await wire.open()
+    sending = asyncio.create_task(stream.send_file(file, 0, len(LARGE)))
+    await turns()
+    stream.abort()
+    with pytest.raises(WriteError, match="closed on this side"):
+        await sending
+    with pytest.raises(WriteError, match="closed on this side"):
+        await stream.send_file(file, 0, 1000)
+
+
+@wires(kinds=("tcp",), roads=("registered",))
+async def test_a_connection_that_breaks_while_a_file_is_sent_ends_the_sending(wire: Wire, file: int) -> None:
+    stream, peer = await wire.open()
+    sending = asyncio.create_task(stream.send_file(file, 0, len(LARGE)))
+    await turns()
+    peer.reset()
+    with pytest.raises(WriteError, match="sending to .* failed"):
+        await sending
+    assert is_disconnect(stream.write_error.__cause__ if stream.write_error else None)
 
 
 # Deadlines of writing

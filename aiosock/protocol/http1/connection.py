@@ -66,12 +66,22 @@ class Connection(Parser):
         Raises:
             LocalProtocolError: No body is due, or it would pass its Content-Length; the connection is then over.
         """
+        before, after = self.frame_data(len(data))
+        return b"".join((before, data, after)) if before else data
+
+    def frame_data(self, size: int) -> tuple[bytes, bytes]:
+        """
+        Return what goes before and after a piece of the request body that the caller sends itself.
+
+        Args:
+            size: How many bytes it has.
+
+        Raises:
+            LocalProtocolError: As `send_data`.
+        """
         head = self._sending("data")
-        size = len(data)
-        if not size:
-            return b""
         if head.chunked:
-            return b"".join((b"%x\r\n" % size, data, b"\r\n"))
+            return (b"%x\r\n" % size, b"\r\n") if size else (b"", b"")
         if size > self._unsent:
             self._send_state = "failed"
             raise LocalProtocolError(
@@ -79,7 +89,7 @@ class Connection(Parser):
                 f"by {size - self._unsent} or more"
             )
         self._unsent -= size
-        return data
+        return b"", b""
 
     def send_end(self, trailers: Iterable[tuple[str, str]] = ()) -> bytes:
         """

@@ -101,6 +101,18 @@ def test_a_chunked_body_is_framed_and_an_empty_piece_does_not_end_it() -> None:
     assert connection.sending_done
 
 
+def test_a_piece_that_somebody_else_sends_is_framed_and_counted() -> None:
+    connection = Connection()
+    connection.send_request(head("POST", ("Transfer-Encoding", "chunked")))
+    assert connection.frame_data(26) == (b"1a\r\n", b"\r\n")
+    assert connection.frame_data(0) == (b"", b"")
+    connection = Connection()
+    connection.send_request(head("POST", ("Content-Length", "5")))
+    assert connection.frame_data(5) == connection.frame_data(0) == (b"", b"")
+    with pytest.raises(LocalProtocolError, match="passes its Content-Length of 5 bytes by 1 or more"):
+        connection.frame_data(1)
+
+
 def test_trailers_follow_the_last_chunk() -> None:
     connection = opened("POST", CHUNKED)
     assert connection.send_end(iter([("A", "b"), ("C", "d")])) == b"0\r\nA: b\r\nC: d\r\n\r\n"
