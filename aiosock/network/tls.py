@@ -14,7 +14,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
 import certifi
 
@@ -26,6 +26,10 @@ from aiosock.network.threads import daemon_threads
 RECORD_BYTES: Final = 16 * 1024
 MAX_READ_BYTES: Final = 256 * 1024
 ALPN: Final = ("http/1.1",)
+
+# What records are decrypted into, one after the other. Streams take turns with them, and as many are made as threads
+# decrypt at the same time: fresh memory of this size for each read costs more than the copy out of it.
+_spare_buffers: Final[list[memoryview]] = []
 
 Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
 Cert: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str], ...]
@@ -247,8 +251,10 @@ class TLSStream:
         "_host",
         "_incoming",
         "_inner",
+        "_may_hold_more",
         "_on_session",
         "_outgoing",
+        "_read_into",
         "_started",
         "_tls",
         "_write_error",
@@ -271,6 +277,8 @@ class TLSStream:
         self._fault: ssl.SSLError | None = None
         self._ended = False
         self._started = False
+        # False once everything received was decrypted: until more comes, asking OpenSSL would only raise.
+        self._may_hold_more = True
         self._on_session = on_session
         self.info = inner.info
         try:
@@ -279,6 +287,8 @@ class TLSStream:
             )
         except (ValueError, ssl.SSLError) as error:
             raise TLSError(f"TLS with {server_hostname} cannot begin: {_tls_words(error)}") from error
+        # Given a buffer, it fills that and returns a number.
+        self._read_into = cast("Callable[[int, memoryview], int]", self._tls.read)
 
     async def handshake(self) -> None:
         """
@@ -341,17 +351,18 @@ class TLSStream:
 
     async def read(self, deadline: float) -> bytes:
         while True:
-            data = self._decrypt()
-            if data is not None:
+            if self._may_hold_more and (data := self._decrypt()) is not None:
                 return data
-            received = await self._inner.read(deadline)
-            self._feed(received)
+            if self._is_over():
+                return b""
+            self._feed(await self._inner.read(deadline))
 
     def read_ready(self) -> bytes | None:
         while True:
-            data = self._decrypt()
-            if data is not None:
+            if self._may_hold_more and (data := self._decrypt()) is not None:
                 return data
+            if self._is_over():
+                return b""
             received = self._inner.read_ready()
             if received is None:
                 return None
@@ -363,39 +374,55 @@ class TLSStream:
                 f"the connection to {self.info.remote_address} ended without TLS close_notify; what came may not be all"
             )
         self._incoming.write(received)
+        self._may_hold_more = True
 
     def _decrypt(self) -> bytes | None:
-        """Return what the records received so far hold; None where they hold no data, ``b""`` after close_notify."""
-        pieces: list[bytes] = []
-        if not self._ended and self._fault is None:
-            size = 0
-            read = self._tls.read
-            try:
-                while size < MAX_READ_BYTES:
-                    piece = read(RECORD_BYTES)
-                    if not piece:
-                        self._ended = True
-                        break
-                    pieces.append(piece)
-                    size += len(piece)
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLZeroReturnError:
-                self._ended = True
-            except ssl.SSLError as error:
-                # Kept, since what was decrypted before it is whole and goes first; without its traceback, which
-                # knows this stream.
-                self._fault = error.with_traceback(None)
-            if self._outgoing.pending:
-                self._flush()  # The answer to a key update, say, or the alert that tells the peer of a fault.
-        if pieces:
-            if self._on_session is not None:
-                on_session, self._on_session = self._on_session, None
-                on_session(self)
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        """Return what the records received so far hold, as much as one read may give; None where they hold no data."""
+        size = 0
+        read, incoming = self._read_into, self._incoming
+        buffer = _spare_buffers.pop() if _spare_buffers else memoryview(bytearray(MAX_READ_BYTES + RECORD_BYTES))
+        try:
+            while size < MAX_READ_BYTES:
+                read_bytes = read(RECORD_BYTES, buffer[size:])
+                if not read_bytes:
+                    self._ended = True
+                    break
+                size += read_bytes
+                # OpenSSL reads one record at a time, and gives all of it: the next begins in the BIO, or is not there.
+                if not incoming.pending and not self._tls.pending():
+                    self._may_hold_more = False
+                    break
+        except ssl.SSLWantReadError:
+            self._may_hold_more = False
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        except ssl.SSLError as error:
+            # Kept, since what was decrypted before it is whole and goes first; without its traceback, which
+            # knows this stream.
+            self._fault = error.with_traceback(None)
+        data = bytes(buffer[:size])
+        _spare_buffers.append(buffer)
+        if self._ended or self._fault is not None:
+            self._may_hold_more = False
+        if self._outgoing.pending:
+            self._flush()  # The answer to a key update, say, or the alert that tells the peer of a fault.
+        if not data:
+            return None
+        if self._on_session is not None:
+            on_session, self._on_session = self._on_session, None
+            on_session(self)
+        return data
+
+    def _is_over(self) -> bool:
+        """
+        Tell whether the peer has said goodbye.
+
+        Raises:
+            ReadError: There was a fault.
+        """
         if self._fault is not None:
             raise ReadError(f"TLS with {self._host} failed: {_tls_words(self._fault)}") from self._fault
-        return b"" if self._ended else None
+        return self._ended
 
     def interrupt(self, error: BaseException) -> None:
         self._inner.interrupt(error)
@@ -406,12 +433,13 @@ class TLSStream:
     # Writing
 
     def write(self, data: bytes | memoryview) -> None:
-        if self.write_error is not None:
+        if self._write_error is not None or self._inner.write_error is not None:
             return
-        rest = memoryview(data)
+        size = len(data)
         try:
-            while rest:
-                rest = rest[self._tls.write(rest) :]
+            sent = self._tls.write(data) if size else 0
+            while sent < size:
+                sent += self._tls.write(memoryview(data)[sent:])
         except ssl.SSLError as error:
             self._write_error = WriteError(f"TLS with {self._host} failed: {_tls_words(error)}")
             self._write_error.__cause__ = error
