@@ -10,6 +10,7 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -130,7 +131,9 @@ class Dialer:
             context,
             origin.server_name,
             session=session,
-            on_session=lambda stream: self._keep_session(origin, stream),
+            on_session=partial(self._keep_session, origin),
+            # If none does, the pool watches the connection, which sends what the handshake has left.
+            request_follows=True,
         )
 
     def _keep_session(self, origin: Origin, stream: TLSStream) -> None:
@@ -146,6 +149,8 @@ class Dialer:
             self._sessions.popitem(last=False)
 
 
+# Asked for every connection; parsing an address takes as long as a system call.
+@lru_cache(maxsize=256)
 def is_address(host: str) -> bool:
     """Tell whether a host is an IP address, maybe with a zone, that needs no look-up."""
     try:

@@ -290,9 +290,12 @@ class TLSStream:
         # Given a buffer, it fills that and returns a number.
         self._read_into = cast("Callable[[int, memoryview], int]", self._tls.read)
 
-    async def handshake(self) -> None:
+    async def handshake(self, *, request_follows: bool = False) -> None:
         """
         Agree on keys and verify the peer. Bounding its time is the caller's.
+
+        Args:
+            request_follows: See `start_tls`.
 
         Raises:
             TLSError: It failed, or the certificate is not to be trusted; the message says which host and why.
@@ -317,7 +320,8 @@ class TLSStream:
                 raise TLSError(f"{self._host} closed the connection during the TLS handshake")
             received = received or data[:16]
             self._incoming.write(data)
-        self._flush()
+        if not request_follows:
+            self._flush()
         self._started = True
         cipher = self._tls.cipher()
         self.info = StreamInfo(
@@ -428,6 +432,7 @@ class TLSStream:
         self._inner.interrupt(error)
 
     def watch(self, callback: Callable[[], None] | None) -> None:
+        self._flush()
         self._inner.watch(callback)
 
     # Writing
@@ -453,6 +458,7 @@ class TLSStream:
         self._inner.limit_writes(seconds, deadline)
 
     async def drain(self) -> None:
+        self._flush()
         await self._inner.drain()
         if self._write_error is not None:
             raise type(self._write_error)(*self._write_error.args) from self._write_error
@@ -487,6 +493,7 @@ async def start_tls(
     *,
     session: ssl.SSLSession | None = None,
     on_session: Callable[[TLSStream], None] | None = None,
+    request_follows: bool = False,
 ) -> TLSStream:
     """
     Return a TLS stream around another stream, after the handshake.
@@ -498,13 +505,15 @@ async def start_tls(
         session: A session to resume. OpenSSL does not verify the name again when it resumes, so it must come
             from a connection with the same context and the same name.
         on_session: Called once, when the first application data has come and `TLSStream.take_session` makes sense.
+        request_follows: Our last message of the handshake goes with what is written first. Until the stream is written
+            to, read from, watched or drained, the server waits for it.
 
     Raises:
         TLSError: The handshake failed; the message says which host, and why.
     """
     try:
         stream = TLSStream(inner, context, server_hostname, session, on_session)
-        await stream.handshake()
+        await stream.handshake(request_follows=request_follows)
     except BaseException:
         inner.close()
         raise

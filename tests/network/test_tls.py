@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from ssl import SSLContext
@@ -684,6 +684,49 @@ async def test_a_cancelled_handshake_closes_the_stream_below(client_context: SSL
             await dialling
         async with asyncio.timeout(20):
             await left.wait()
+
+
+# The last message of a handshake
+
+
+async def begin_to_read(stream: TLSStream) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await stream.read(math.inf)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda stream: stream.write(b"request"),
+        begin_to_read,
+        lambda stream: stream.read_ready(),
+        lambda stream: stream.watch(lambda: None),
+        lambda stream: stream.drain(),
+        lambda stream: stream.close(),
+    ],
+    ids=["write", "read", "read_ready", "watch", "drain", "close"],
+)
+async def test_the_last_message_of_a_handshake_waits_for_the_first_use(
+    contexts: dict[str, SSLContext], client_context: SSLContext, use: Callable[[TLSStream], object]
+) -> None:
+    greeted: list[Peer] = []
+
+    async def greeting(peer: Peer) -> None:
+        greeted.append(peer)
+        await peer.wait_disconnect()
+
+    async with Server(greeting, ssl=contexts["TLS 1.3"]) as server:
+        inner = await connect_tcp("127.0.0.1", server.port)
+        stream = await start_tls(inner, client_context, "localhost", request_follows=True)
+        assert stream.info.tls_version == "TLSv1.3"
+        await turns()
+        assert not greeted
+        used = use(stream)
+        if isinstance(used, Awaitable):
+            await used
+        await until(lambda: greeted)
+        stream.abort()
 
 
 # Reading
