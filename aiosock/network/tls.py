@@ -357,16 +357,16 @@ class TLSStream:
         while True:
             if self._may_hold_more and (data := self._decrypt()) is not None:
                 return data
-            if self._is_over():
-                return b""
+            if self._ended:
+                return self._last_word()
             self._feed(await self._inner.read(deadline))
 
     def read_ready(self) -> bytes | None:
         while True:
             if self._may_hold_more and (data := self._decrypt()) is not None:
                 return data
-            if self._is_over():
-                return b""
+            if self._ended:
+                return self._last_word()
             received = self._inner.read_ready()
             if received is None:
                 return None
@@ -404,9 +404,10 @@ class TLSStream:
             # Kept, since what was decrypted before it is whole and goes first; without its traceback, which
             # knows this stream.
             self._fault = error.with_traceback(None)
+            self._ended = True
         data = bytes(buffer[:size])
         _spare_buffers.append(buffer)
-        if self._ended or self._fault is not None:
+        if self._ended:
             self._may_hold_more = False
         if self._outgoing.pending:
             self._flush()  # The answer to a key update, say, or the alert that tells the peer of a fault.
@@ -417,16 +418,11 @@ class TLSStream:
             on_session(self)
         return data
 
-    def _is_over(self) -> bool:
-        """
-        Tell whether the peer has said goodbye.
-
-        Raises:
-            ReadError: There was a fault.
-        """
+    def _last_word(self) -> bytes:
+        """Return the end of file after close_notify, or raise the fault."""
         if self._fault is not None:
             raise ReadError(f"TLS with {self._host} failed: {_tls_words(self._fault)}") from self._fault
-        return self._ended
+        return b""
 
     def interrupt(self, error: BaseException) -> None:
         self._inner.interrupt(error)
