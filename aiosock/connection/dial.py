@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -92,9 +93,11 @@ class Dialer:
             report(f"connecting to {origin.uds}")
             stream = await connect_unix(origin.uds)
         else:
-            report(f"resolving {origin.host}")
-            addresses = await self._resolve(origin)
-            if addresses != [origin.host]:
+            if is_address(origin.host):
+                addresses = [origin.host]
+            else:
+                report(f"resolving {origin.host}")
+                addresses = await self._resolve(origin)
                 dns = perf_counter() - started
             report(f"connecting to {', '.join(format_address(address, origin.port) for address in addresses)}")
             stream = await race(
@@ -110,8 +113,6 @@ class Dialer:
         return Connection(stream, self._limits, DialTimes(dns, connected - started - (dns or 0.0), tls), self._outbox)
 
     async def _resolve(self, origin: Origin) -> list[str]:
-        if is_address(origin.host):
-            return [origin.host]
         addresses = interleave(list(await self._resolver.resolve(origin.host, origin.port)))
         if not addresses:
             raise DNSError(f"the name {origin.host} has no address")
@@ -132,12 +133,20 @@ class Dialer:
             context,
             origin.server_name,
             session=session,
-            on_session=lambda stream: self._keep_session(origin, stream),
+            on_session=partial(self._keep_session, origin, session),
+            # If none does, the pool watches the connection, which sends what the handshake has left.
+            request_follows=True,
         )
 
-    def _keep_session(self, origin: Origin, stream: TLSStream) -> None:
-        """Remember a session for resumption; called once a connection has received its first application data."""
-        if stream.info.session_reused and origin in self._sessions:
+    def _keep_session(self, origin: Origin, offered: ssl.SSLSession | None, stream: TLSStream) -> None:
+        """
+        Remember a session for resumption; called once a connection has received its first application data.
+
+        Taking one is costly: the one that is kept stays unless it was refused, and of connections that were opened at
+        the same time the first gives it.
+        """
+        kept = self._sessions.get(origin)
+        if kept is not None and (stream.info.session_reused or kept is not offered):
             return
         session = stream.take_session()
         if session is None:
@@ -148,6 +157,8 @@ class Dialer:
             self._sessions.popitem(last=False)
 
 
+# Asked for every connection; parsing an address takes as long as a system call.
+@lru_cache(maxsize=256)
 def is_address(host: str) -> bool:
     """Tell whether a host is an IP address, maybe with a zone, that needs no look-up."""
     import ipaddress

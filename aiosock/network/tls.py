@@ -14,7 +14,7 @@ import ssl
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from aiosock.errors import ReadError, TLSError, TruncatedStream, UsageError, WriteError
 from aiosock.network.stream import Stream, StreamInfo
@@ -27,6 +27,10 @@ MAX_READ_BYTES: Final = 256 * 1024
 MIN_WRITE_BYTES: Final = 64 * 1024
 MAX_WRITE_BYTES: Final = 128 * 1024
 ALPN: Final = ("http/1.1",)
+
+# What records are decrypted into, one after the other. Streams take turns with them, and as many are made as threads
+# decrypt at the same time: fresh memory of this size for each read costs more than the copy out of it.
+_spare_buffers: Final[list[memoryview]] = []
 
 Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
 Cert: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str], ...]
@@ -250,8 +254,10 @@ class TLSStream:
         "_host",
         "_incoming",
         "_inner",
+        "_may_hold_more",
         "_on_session",
         "_outgoing",
+        "_read_into",
         "_started",
         "_tls",
         "_write_error",
@@ -274,6 +280,8 @@ class TLSStream:
         self._fault: ssl.SSLError | None = None
         self._ended = False
         self._started = False
+        # False once everything received was decrypted: until more comes, asking OpenSSL would only raise.
+        self._may_hold_more = True
         self._on_session = on_session
         self.info = inner.info
         try:
@@ -282,10 +290,15 @@ class TLSStream:
             )
         except (ValueError, ssl.SSLError) as error:
             raise TLSError(f"TLS with {server_hostname} cannot begin: {_tls_words(error)}") from error
+        # Given a buffer, it fills that and returns a number.
+        self._read_into = cast("Callable[[int, memoryview], int]", self._tls.read)
 
-    async def handshake(self) -> None:
+    async def handshake(self, *, request_follows: bool = False) -> None:
         """
         Agree on keys and verify the peer. Bounding its time is the caller's.
+
+        Args:
+            request_follows: See `start_tls`.
 
         Raises:
             TLSError: It failed, or the certificate is not to be trusted; the message says which host and why.
@@ -310,7 +323,8 @@ class TLSStream:
                 raise TLSError(f"{self._host} closed the connection during the TLS handshake")
             received = received or data[:16]
             self._incoming.write(data)
-        self._flush()
+        if not request_follows:
+            self._flush()
         self._started = True
         cipher = self._tls.cipher()
         self.info = StreamInfo(
@@ -344,17 +358,18 @@ class TLSStream:
 
     async def read(self, deadline: float) -> bytes:
         while True:
-            data = self._decrypt()
-            if data is not None:
+            if self._may_hold_more and (data := self._decrypt()) is not None:
                 return data
-            received = await self._inner.read(deadline)
-            self._feed(received)
+            if self._ended:
+                return self._last_word()
+            self._feed(await self._inner.read(deadline))
 
     def read_ready(self) -> bytes | None:
         while True:
-            data = self._decrypt()
-            if data is not None:
+            if self._may_hold_more and (data := self._decrypt()) is not None:
                 return data
+            if self._ended:
+                return self._last_word()
             received = self._inner.read_ready()
             if received is None:
                 return None
@@ -366,55 +381,70 @@ class TLSStream:
                 f"the connection to {self.info.remote_address} ended without TLS close_notify; what came may not be all"
             )
         self._incoming.write(received)
+        self._may_hold_more = True
 
     def _decrypt(self) -> bytes | None:
-        """Return what the records received so far hold; None where they hold no data, ``b""`` after close_notify."""
-        pieces: list[bytes] = []
-        if not self._ended and self._fault is None:
-            size = 0
-            read = self._tls.read
-            try:
-                while size < MAX_READ_BYTES:
-                    piece = read(RECORD_BYTES)
-                    if not piece:
-                        self._ended = True
-                        break
-                    pieces.append(piece)
-                    size += len(piece)
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLZeroReturnError:
-                self._ended = True
-            except ssl.SSLError as error:
-                # Kept, since what was decrypted before it is whole and goes first; without its traceback, which
-                # knows this stream.
-                self._fault = error.with_traceback(None)
-            if self._outgoing.pending:
-                self._flush()  # The answer to a key update, say, or the alert that tells the peer of a fault.
-        if pieces:
-            if self._on_session is not None:
-                on_session, self._on_session = self._on_session, None
-                on_session(self)
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        """Return what the records received so far hold, as much as one read may give; None where they hold no data."""
+        size = 0
+        read, incoming = self._read_into, self._incoming
+        buffer = _spare_buffers.pop() if _spare_buffers else memoryview(bytearray(MAX_READ_BYTES + RECORD_BYTES))
+        try:
+            while size < MAX_READ_BYTES:
+                read_bytes = read(RECORD_BYTES, buffer[size:])
+                if not read_bytes:
+                    self._ended = True
+                    break
+                size += read_bytes
+                # OpenSSL reads one record at a time, and gives all of it: the next begins in the BIO, or is not there.
+                if not incoming.pending and not self._tls.pending():
+                    self._may_hold_more = False
+                    break
+        except ssl.SSLWantReadError:
+            self._may_hold_more = False
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        except ssl.SSLError as error:
+            # Kept, since what was decrypted before it is whole and goes first; without its traceback, which
+            # knows this stream.
+            self._fault = error.with_traceback(None)
+            self._ended = True
+        data = bytes(buffer[:size])
+        _spare_buffers.append(buffer)
+        if self._ended:
+            self._may_hold_more = False
+        if self._outgoing.pending:
+            self._flush()  # The answer to a key update, say, or the alert that tells the peer of a fault.
+        if not data:
+            return None
+        if self._on_session is not None:
+            on_session, self._on_session = self._on_session, None
+            on_session(self)
+        return data
+
+    def _last_word(self) -> bytes:
+        """Return the end of file after close_notify, or raise the fault."""
         if self._fault is not None:
             raise ReadError(f"TLS with {self._host} failed: {_tls_words(self._fault)}") from self._fault
-        return b"" if self._ended else None
+        return b""
 
     def interrupt(self, error: BaseException) -> None:
         self._inner.interrupt(error)
 
     def watch(self, callback: Callable[[], None] | None) -> None:
+        self._flush()
         self._inner.watch(callback)
 
     # Writing
 
     def write(self, data: bytes | memoryview) -> None:
-        if self.write_error is not None:
+        if self._write_error is not None or self._inner.write_error is not None:
             return
-        rest = memoryview(data)
+        size = len(data)
         try:
-            while rest:
-                rest = rest[self._tls.write(rest[:MAX_WRITE_BYTES]) :]
+            # Most of what is written is small: one call, and no view.
+            sent = self._tls.write(data) if 0 < size <= MAX_WRITE_BYTES else 0
+            while sent < size:
+                sent += self._tls.write(memoryview(data)[sent : sent + MAX_WRITE_BYTES])
                 self._flush()
         except ssl.SSLError as error:
             self._write_error = WriteError(f"TLS with {self._host} failed: {_tls_words(error)}")
@@ -446,6 +476,7 @@ class TLSStream:
         self._inner.limit_writes(seconds, deadline)
 
     async def drain(self) -> None:
+        self._flush()
         await self._inner.drain()
         if self._write_error is not None:
             raise type(self._write_error)(*self._write_error.args) from self._write_error
@@ -480,6 +511,7 @@ async def start_tls(
     *,
     session: ssl.SSLSession | None = None,
     on_session: Callable[[TLSStream], None] | None = None,
+    request_follows: bool = False,
 ) -> TLSStream:
     """
     Return a TLS stream around another stream, after the handshake.
@@ -491,13 +523,15 @@ async def start_tls(
         session: A session to resume. OpenSSL does not verify the name again when it resumes, so it must come
             from a connection with the same context and the same name.
         on_session: Called once, when the first application data has come and `TLSStream.take_session` makes sense.
+        request_follows: Our last message of the handshake goes with what is written first. Until the stream is written
+            to, read from, watched or drained, the server waits for it.
 
     Raises:
         TLSError: The handshake failed; the message says which host, and why.
     """
     try:
         stream = TLSStream(inner, context, server_hostname, session, on_session)
-        await stream.handshake()
+        await stream.handshake(request_follows=request_follows)
     except BaseException:
         inner.close()
         raise

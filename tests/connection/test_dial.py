@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from ssl import SSLContext
 
@@ -11,8 +12,9 @@ import pytest
 import aiosock
 from aiosock.config import Limits
 from aiosock.connection.dial import Dialer, Origin, is_address
+from aiosock.connection.http1 import Connection
 from aiosock.network.tls import TLSSettings
-from aiosock.testing import Server, response
+from aiosock.testing import Certificates, Peer, Server, response
 
 
 class Pinned:
@@ -93,6 +95,36 @@ async def test_a_dial_that_is_cancelled_while_the_context_is_built_closes_its_so
             await task
         while server.open_connections:
             await asyncio.sleep(0)
+
+
+async def test_one_session_serves_until_it_is_refused(certificates: Certificates, ca_file: str) -> None:
+    dialer = Dialer(Pinned("127.0.0.1"), Limits())
+    contexts = [await asyncio.to_thread(certificates.server_context) for _ in range(2)]
+    tls = TLSSettings(ca_file)
+    kept: list[object] = []
+
+    async def greet(server: Server, connection: Connection) -> None:
+        assert await connection.stream.read(math.inf) == b"hello"
+        connection.close()
+        kept.append(dialer._sessions[origin_of(server, tls=tls)])
+
+    async def hello(peer: Peer) -> None:
+        await peer.send(b"hello")
+        await peer.wait_disconnect()
+
+    async with Server(hello, ssl=contexts[0]) as server:
+        # Two at once, neither of which can resume the other's; then one that does.
+        pair = [await dialer.dial(origin_of(server, tls=tls), lambda _: None) for _ in range(2)]
+        for connection in pair:
+            await greet(server, connection)
+        third = await dialer.dial(origin_of(server, tls=tls), lambda _: None)
+        await greet(server, third)
+        assert [connection.info().session_reused for connection in (*pair, third)] == [False, False, True]
+        assert kept[0] is kept[1] is kept[2]
+        # The same server with other keys for its tickets.
+        server._ssl = contexts[1]
+        await greet(server, await dialer.dial(origin_of(server, tls=tls), lambda _: None))
+        assert kept[3] is not kept[0]
 
 
 @pytest.mark.parametrize(

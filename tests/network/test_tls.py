@@ -12,12 +12,14 @@ import random
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from ssl import SSLContext
+from types import FrameType
 
 import certifi
 import pytest
@@ -684,6 +686,49 @@ async def test_a_cancelled_handshake_closes_the_stream_below(client_context: SSL
             await left.wait()
 
 
+# The last message of a handshake
+
+
+async def begin_to_read(stream: TLSStream) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await stream.read(math.inf)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda stream: stream.write(b"request"),
+        begin_to_read,
+        lambda stream: stream.read_ready(),
+        lambda stream: stream.watch(lambda: None),
+        lambda stream: stream.drain(),
+        lambda stream: stream.close(),
+    ],
+    ids=["write", "read", "read_ready", "watch", "drain", "close"],
+)
+async def test_the_last_message_of_a_handshake_waits_for_the_first_use(
+    contexts: dict[str, SSLContext], client_context: SSLContext, use: Callable[[TLSStream], object]
+) -> None:
+    greeted: list[Peer] = []
+
+    async def greeting(peer: Peer) -> None:
+        greeted.append(peer)
+        await peer.wait_disconnect()
+
+    async with Server(greeting, ssl=contexts["TLS 1.3"]) as server:
+        inner = await connect_tcp("127.0.0.1", server.port)
+        stream = await start_tls(inner, client_context, "localhost", request_follows=True)
+        assert stream.info.tls_version == "TLSv1.3"
+        await turns()
+        assert not greeted
+        used = use(stream)
+        if isinstance(used, Awaitable):
+            await used
+        await until(lambda: greeted)
+        stream.abort()
+
+
 # Reading
 
 
@@ -725,6 +770,64 @@ async def test_more_than_one_read_may_give_waits_for_the_next(wire: Wire) -> Non
     await sending
     assert sum(sizes) == len(LARGE)
     assert max(sizes) < tls.MAX_READ_BYTES + tls.RECORD_BYTES
+
+
+@wires(kinds=("tls",))
+async def test_a_message_is_decrypted_in_one_step(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    await turns()
+    assert stream.read_ready() is None
+    with openssl_reads() as reads:
+        assert stream.read_ready() is None
+        assert reads == []
+        await peer.send(b"hello")
+        await turns()
+        assert await stream.read(math.inf) == b"hello"
+        assert stream.read_ready() is None
+        # OpenSSL is not asked whether there is more where nothing more was received.
+        assert len(reads) == 1
+
+
+@contextmanager
+def openssl_reads() -> Iterator[list[object]]:
+    """Note each time that this thread asks a client's side of TLS for data; the tests' server has frames of its own."""
+    reads: list[object] = []
+
+    def note(frame: FrameType, event: str, function: object) -> None:
+        called = getattr(function, "__qualname__", "")
+        if event == "c_call" and called == "_SSLSocket.read" and is_clients(frame):
+            reads.append(function)
+
+    def is_clients(frame: FrameType) -> bool:
+        tls_object = frame.f_locals["self"]
+        return isinstance(tls_object, ssl.SSLObject) and not tls_object.server_side
+
+    sys.setprofile(note)
+    try:
+        yield reads
+    finally:
+        sys.setprofile(None)
+
+
+@wires(kinds=("tls",))
+async def test_streams_that_decrypt_at_the_same_time_do_not_mix(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, first_peer = await wire.open()
+    second, second_peer = await wire.open()
+    assert isinstance(first, TLSStream)
+    read = first._read_into
+    found: list[bytes | None] = []
+
+    def read_while_another_thread_reads(size: int, buffer: memoryview) -> int:
+        count = read(size, buffer)
+        found.append(second.read_ready())
+        return count
+
+    monkeypatch.setattr(first, "_read_into", read_while_another_thread_reads)
+    await first_peer.send(b"for the first")
+    await second_peer.send(b"for the other")
+    await turns()
+    assert await first.read(math.inf) == b"for the first"
+    assert b"for the other" in found
 
 
 @wires(kinds=("tls",))
