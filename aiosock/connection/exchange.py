@@ -12,7 +12,6 @@ import asyncio
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import aclosing
 from time import perf_counter
 from typing import Final, Protocol, TypeAlias, cast
 
@@ -20,6 +19,7 @@ from multidict import CIMultiDict
 
 from aiosock.config import Timeout
 from aiosock.connection.http1 import Connection
+from aiosock.connection.sending import BodySender
 from aiosock.errors import (
     AiosockError,
     IncompleteBody,
@@ -48,8 +48,6 @@ MAX_DIRECT_BYTES: Final = 256 * 1024
 CLOCK_SECONDS: Final = 0.005
 """How far ahead of a deadline a loop's clock may be when it wakes us for it."""
 
-MAX_PIECE_BYTES: Final = 256 * 1024
-MAX_PIECES_PER_TURN: Final = 64
 MAX_DRAIN_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 0.5
 
@@ -221,16 +219,7 @@ class Exchange:
         """Pump the body; the child task of an exchange whose body has to be waited for."""
         protocol, stream = self._protocol, self._stream
         try:
-            count = 0
-            async with aclosing(body.pieces()) as pieces:  # type: ignore[type-var]  # they are async generators
-                async for piece in pieces:
-                    view = memoryview(piece)
-                    for start in range(0, len(view), MAX_PIECE_BYTES):
-                        stream.write(protocol.send_data(view[start : start + MAX_PIECE_BYTES]))
-                        await stream.drain()
-                    count += 1
-                    if count % MAX_PIECES_PER_TURN == 0:
-                        await asyncio.sleep(0)
+            await BodySender(stream, protocol, self._head).send(body)
             stream.write(protocol.send_end(self._request_trailers()))
             await stream.drain()
             self._count_as_sent()
