@@ -25,6 +25,9 @@ from aiosock.network.threads import daemon_threads
 
 RECORD_BYTES: Final = 16 * 1024
 MAX_READ_BYTES: Final = 256 * 1024
+# What is encrypted lies in a buffer before it is sent, which is slow once it is large.
+MIN_WRITE_BYTES: Final = 64 * 1024
+MAX_WRITE_BYTES: Final = 128 * 1024
 ALPN: Final = ("http/1.1",)
 
 Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
@@ -411,15 +414,25 @@ class TLSStream:
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[self._tls.write(rest) :]
+                rest = rest[self._tls.write(rest[:MAX_WRITE_BYTES]) :]
+                self._flush()
         except ssl.SSLError as error:
             self._write_error = WriteError(f"TLS with {self._host} failed: {_tls_words(error)}")
             self._write_error.__cause__ = error
         self._flush()
 
     def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
-        # Every write makes a record, with a header and a tag of its own.
-        self.write(b"".join(parts))
+        # Every write makes a record, with a header and a tag of its own: small parts go together.
+        joined: list[bytes | memoryview] = []
+        size = 0
+        for part in parts:
+            joined.append(part)
+            size += len(part)
+            if size >= MIN_WRITE_BYTES:
+                self.write(b"".join(joined))
+                joined.clear()
+                size = 0
+        self.write(b"".join(joined))
 
     async def send_file(self, file: int, offset: int, size: int) -> int:
         """Return 0: what the kernel sends is not encrypted."""

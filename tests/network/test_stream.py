@@ -342,7 +342,7 @@ async def test_many_pieces_arrive_in_order(wire: Wire) -> None:
 async def test_parts_arrive_in_order_whether_they_have_to_wait_or_not(wire: Wire) -> None:
     stream, peer = await wire.open()
     few = [b"a", b"", memoryview(b"bcd")[1:], b"e" * 100_000]
-    many = [bytes([number % 256]) * (number % 7) for number in range(1000)]
+    many = [bytes([number % 256]) * (number % 7) for number in range(3000)]
     stream.write_all([])
     stream.write_all(few)
     stream.write_all(many)
