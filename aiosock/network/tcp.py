@@ -89,7 +89,8 @@ async def connect_tcp(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if local_address is not None:
             sock.bind(local_address)
-        await asyncio.get_running_loop().sock_connect(sock, (address, port))
+        if not _connects_at_once(sock, address, port):
+            await asyncio.get_running_loop().sock_connect(sock, (address, port))
         return _open(sock, portable)
     except OSError as error:
         sock.close()
@@ -97,6 +98,27 @@ async def connect_tcp(
     except BaseException:
         sock.close()
         raise
+
+
+def _connects_at_once(sock: socket.socket, address: str, port: int) -> bool:
+    """
+    Begin to connect, and tell whether that is done already: within one machine it is by the second look.
+
+    Raises:
+        OSError: It failed at once.
+    """
+    if os.name != "posix" or "%" in address:
+        return False
+    # As bytes: a str would take the way of names, through their international encoding.
+    target = (address.encode("ascii"), port)
+    code = sock.connect_ex(target)
+    if code == errno.EINPROGRESS:
+        code = sock.connect_ex(target)
+    if code in (0, errno.EISCONN):
+        return True
+    if code in (errno.EINPROGRESS, errno.EALREADY):
+        return False
+    raise OSError(code, os.strerror(code))
 
 
 async def connect_unix(path: str, *, portable: bool = False) -> Stream:

@@ -81,12 +81,12 @@ class Dial(Generic[C]):
     Attributes:
         waiter: For whom it is, None once it became surplus or was called off.
         task: What dials; None before it has begun and after it has ended.
-        scope: Bounds its time; None before it has begun and after it has ended.
-        seconds: The bound.
+        seconds: How long it may take, from when it begins.
+        expired: Its time was over before it ended.
         stage: What it is doing, in words for a message.
     """
 
-    __slots__ = ("queue", "scope", "seconds", "stage", "task", "waiter")
+    __slots__ = ("_loop", "_timer", "expired", "queue", "seconds", "stage", "task", "waiter")
 
     def __init__(self, queue: Queue[C], waiter: Waiter[C]) -> None:
         self.queue = queue
@@ -94,7 +94,10 @@ class Dial(Generic[C]):
         self.seconds = waiter.connect_seconds
         self.stage = "about to begin"
         self.task: asyncio.Task[C] | None = None
-        self.scope: asyncio.Timeout | None = None
+        self.expired = False
+        # Its loop while it runs, and what bounds its time.
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def over(self) -> bool:
@@ -113,25 +116,40 @@ class Dial(Generic[C]):
             ConnectTimeout: It took longer than it may; the message says at which stage it was.
             Exception: Whatever the dialler raised.
         """
+        loop = self._loop = asyncio.get_running_loop()
+        self._bound(loop, loop.time())
         try:
-            async with asyncio.timeout(self.seconds) as self.scope:
-                return await dial(self.queue.origin, self.report)
-        except TimeoutError as error:
-            if not (self.scope and self.scope.expired()):
+            return await dial(self.queue.origin, self.report)
+        except asyncio.CancelledError as error:
+            # The task is this dial's own. Who else calls it off does so because nobody waits for it any more.
+            if not self.expired or self.task is None or self.task.cancelling() > 1:
                 raise
             raise ConnectTimeout(
                 f"connecting to {self.queue.origin} took longer than {self.seconds} s; it was {self.stage}"
             ) from error
         finally:
-            # A scope has its task, which has the error, which has this frame in its traceback: without this, a cycle.
-            self.scope = None
+            self._loop = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _bound(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if self.seconds is None else loop.call_at(now + self.seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self.task is not None:
+            self.expired = True
+            self.task.cancel()
 
     def serve(self, waiter: Waiter[C], now: float) -> None:
         """Go on for another waiter, who has not waited for it yet and gets the whole time."""
         self.waiter = waiter
         self.seconds = waiter.connect_seconds
-        if self.scope is not None:
-            self.scope.reschedule(None if self.seconds is None else now + self.seconds)
+        if self._loop is not None:
+            self._bound(self._loop, now)
         self.queue.start(waiter, self)
 
 

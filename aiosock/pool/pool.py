@@ -207,6 +207,9 @@ class Pool(Generic[C]):
         if dial is not None and not dial.over:
             queue.surplus = None
             dial.serve(waiter, waiter.enqueued_at)
+        elif not self._line and queue.count < self._max_per_host and self._count < self._max_total:
+            # Nobody else waits for a dial, and it may have one.
+            self._start_dial(waiter)
         else:
             self._line.note(queue)
             self._start_dials()
@@ -237,7 +240,8 @@ class Pool(Generic[C]):
         dial, waiter.dial = waiter.dial, None
         if dial is not None:
             self._reassign(dial, may_be_surplus=may_be_surplus)
-        self._line.note(queue)
+        if queue.queued:
+            self._line.note(queue)
         self._forget_if_empty(queue)
 
     def _oldest(self, queue: Queue[C], *, reused: bool) -> Waiter[C] | None:
@@ -302,7 +306,8 @@ class Pool(Generic[C]):
     def _free_slot(self, queue: Queue[C]) -> None:
         queue.count -= 1
         self._count -= 1
-        self._line.note(queue)
+        if queue.queued:
+            self._line.note(queue)
         self._forget_if_empty(queue)
 
     def _forget_if_empty(self, queue: Queue[C]) -> None:
