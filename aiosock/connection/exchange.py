@@ -110,6 +110,7 @@ class Exchange:
         "_timeout",
         "_timings",
         "_untouched",
+        "_whole_wanted",
         "connection",
         "request",
         "trailers",
@@ -147,6 +148,7 @@ class Exchange:
         self._nothing_written = False
         self._untouched = False
         self._switched = False
+        self._whole_wanted = False
         self._complete = False
         self._over = False
         # What waits to depart; None once it has.
@@ -373,12 +375,14 @@ class Exchange:
         Return the whole body, and end the exchange, if it came together with the head and its length is known.
 
         Then the connection is free at once. None where that is not so, or the request is still on its way out: the
-        body comes by `receive`. The short road of the many small answers.
+        body, which is wanted whole, comes by `receive`. The short road of the many small answers.
         """
         if self._sender is not None or self._over or self._stream.unsent:
             return None
         whole = self._protocol.take_body()
-        if whole is not None:
+        if whole is None:
+            self._whole_wanted = True
+        else:
             self._complete = True
             self._timings.ended_at = perf_counter()
             self._release()
@@ -419,14 +423,14 @@ class Exchange:
         if idle_since >= self._deadline:
             self.check_deadline()
         while True:
-            sending = self._is_sending
+            sending = stream.unsent or (self._sender is not None and not self._sender.done())
             deadline = self._deadline
             if seconds is not None and idle_since + seconds < deadline:
                 deadline = idle_since + seconds
             if self._continue_by is not None and self._continue_by < deadline:
                 deadline = self._continue_by
             try:
-                data = await stream.read(deadline)
+                data = await stream.read(deadline, (self._protocol.body_left or 0) if self._whole_wanted else 0)
             except Exception as error:
                 if self._send_failure is not None:
                     raise self._send_failure from self._send_failure.__cause__

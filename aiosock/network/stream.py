@@ -44,12 +44,13 @@ class Stream(Protocol):
         """Addresses, and what TLS agreed on."""
         ...
 
-    def read(self, deadline: float) -> Awaitable[bytes]:
+    def read(self, deadline: float, expected: int = 0) -> Awaitable[bytes]:
         """
         Return the next bytes, as many as there are; ``b""`` is the end.
 
         Args:
             deadline: When to give up; ``math.inf`` for never.
+            expected: How many bytes will be taken in any case: larger pieces are then better than early ones.
 
         Raises:
             ReadTimeout: The deadline passed.

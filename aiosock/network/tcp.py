@@ -13,6 +13,7 @@ import asyncio
 import errno
 import math
 import os
+import select
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +26,8 @@ from aiosock.network.stream import Stream, StreamInfo
 MIN_READ_BYTES: Final = 64 * 1024
 # Of larger blocks the memory goes back to the system, and comes from it page by page, with nearly every read.
 MAX_READ_BYTES: Final = 128 * 1024
+# Of what will be taken in any case, so much may come with one read.
+MAX_EXPECTED_BYTES: Final = 1024 * 1024
 # So many reads in a row may be served without a turn of the loop; then the other tasks have theirs.
 MAX_EAGER_READS: Final = 2
 MAX_SEND_BYTES: Final = 256 * 1024
@@ -168,15 +171,16 @@ class _SocketStream:
         "_eager_reads",
         "_filled",
         "_interruption",
+        "_look",
         "_loop",
         "_pending",
         "_process",
         "_read_size",
         "_sock",
         "_write_deadline",
-        "_write_error",
         "_write_seconds",
         "info",
+        "write_error",
     )
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
@@ -187,45 +191,48 @@ class _SocketStream:
         self._read_size = MIN_READ_BYTES
         self._filled = False
         self._eager_reads = 0
+        self._look: Callable[[int], object] | None = None
         self._interruption: BaseException | None = None
         self._pending: deque[memoryview] = deque()
         self._write_seconds = math.inf
         self._write_deadline = math.inf
-        self._write_error: Exception | None = None
+        self.write_error: Exception | None = None
         # A Unix socket's own name is empty, an abstract one is bytes.
         self.info = StreamInfo(
             remote_address=_format_socket_name(sock.getpeername()),
             local_address=_format_socket_name(sock.getsockname()),
         )
 
-    @property
-    def write_error(self) -> Exception | None:
-        return self._write_error
+    def read_ready(self) -> bytes | None:
+        if self._closed:
+            raise self._closed_error()
+        # Mostly asked of an idle connection, and in vain: a look costs less than a read that fails.
+        if self._look is None:
+            self._look = _make_look(self._sock)
+        return self._receive() if self._look(0) else None
 
-    @property
-    def unsent(self) -> bool:
-        return bool(self._pending)
-
-    def _receive(self) -> bytes | None:
-        """Read without waiting; the size asked for follows the flow."""
+    def _receive(self, expected: int = 0) -> bytes | None:
+        """Read without waiting; the size asked for follows the flow, or what is expected."""
         size = self._read_size
+        if size < expected:
+            size = min(expected, MAX_EXPECTED_BYTES)
         try:
             data = self._sock.recv(size)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
             raise self._read_error(error) from error
-        self._fit(len(data))
+        self._filled = len(data) == size
+        if self._filled or self._read_size > MIN_READ_BYTES:
+            self._fit(len(data))
         return data
 
     def _fit(self, received: int) -> None:
         size = self._read_size
-        filled = self._filled = received == size
-        if filled:
-            if size < MAX_READ_BYTES:
-                self._read_size = size * 2
-        elif received * 4 < size and size > MIN_READ_BYTES:
-            self._read_size = size // 2
+        if received >= size:
+            self._read_size = min(size * 2, MAX_READ_BYTES)
+        elif received * 4 < size:
+            self._read_size = max(size // 2, MIN_READ_BYTES)
 
     def _send(self, data: bytes | memoryview) -> int:
         """Send what the kernel takes at once, and return how much that was."""
@@ -271,6 +278,7 @@ class RegisteredStream(_SocketStream):
 
     __slots__ = (
         "_drainers",
+        "_expected",
         "_fd",
         "_read_by",
         "_reader",
@@ -279,7 +287,7 @@ class RegisteredStream(_SocketStream):
         "_timer_at",
         "_watcher",
         "_write_by",
-        "_writing",
+        "unsent",
     )
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
@@ -287,10 +295,11 @@ class RegisteredStream(_SocketStream):
         self._fd = sock.fileno()
         self._reader: asyncio.Future[bytes] | None = None
         self._read_by = math.inf
+        self._expected = 0
         self._watcher: Callable[[], None] | None = None
         self._drainers: list[asyncio.Future[None]] = []
         # The loop tells when the kernel has room.
-        self._writing = False
+        self.unsent = False
         self._write_by = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -299,11 +308,25 @@ class RegisteredStream(_SocketStream):
 
     # Reading
 
-    def read(self, deadline: float) -> Awaitable[bytes]:
-        loop = self._loop
-        reader: asyncio.Future[bytes] = loop.create_future()
+    def read(self, deadline: float, expected: int = 0) -> Awaitable[bytes]:
+        if self._interruption is not None or self._closed or self._eager_reads:
+            served = self._serve(expected)
+            if served is not None:
+                return served
         if self._reader is not None and not self._reader.done():
             raise RuntimeError("two tasks read from one connection at the same time")
+        reader = self._reader = self._loop.create_future()
+        self._read_by = deadline
+        self._expected = expected
+        if deadline < self._timer_at:
+            self._arm(deadline)
+        if not self._reading:
+            self._resume()
+        return reader
+
+    def _serve(self, expected: int) -> asyncio.Future[bytes] | None:
+        """Return what a read gets without a wait: an error, or what the socket has; None where that is nothing."""
+        reader: asyncio.Future[bytes] = self._loop.create_future()
         if self._interruption is not None:
             error, self._interruption = self._interruption, None
             reader.set_exception(error)
@@ -312,30 +335,19 @@ class RegisteredStream(_SocketStream):
             reader.set_exception(self._closed_error())
             return reader
         # Reads served without a wait since the last one; above 0, the socket is tried first.
-        if self._eager_reads:
-            if self._eager_reads <= MAX_EAGER_READS:
-                try:
-                    data = self._receive()
-                except ReadError as error:
-                    reader.set_exception(error)
-                    return reader
-                if data is not None:
-                    self._eager_reads = self._eager_reads + 1 if self._filled else 0
-                    reader.set_result(data)
-                    return reader
+        data = None
+        if self._eager_reads <= MAX_EAGER_READS:
+            try:
+                data = self._receive(expected)
+            except ReadError as error:
+                reader.set_exception(error)
+                return reader
+        if data is None:
             self._eager_reads = 0
-        self._reader = reader
-        self._read_by = deadline
-        if deadline < self._timer_at:
-            self._arm(deadline)
-        if not self._reading:
-            self._resume()
+            return None
+        self._eager_reads = self._eager_reads + 1 if self._filled else 0
+        reader.set_result(data)
         return reader
-
-    def read_ready(self) -> bytes | None:
-        if self._closed:
-            raise self._closed_error()
-        return self._receive()
 
     def _on_readable(self) -> None:
         reader = self._reader
@@ -348,7 +360,7 @@ class RegisteredStream(_SocketStream):
                 self._eager_reads = 1
             return
         try:
-            data = self._receive()
+            data = self._receive(self._expected)
         except ReadError as error:
             self._reader = None
             self._pause()
@@ -387,7 +399,7 @@ class RegisteredStream(_SocketStream):
     # Writing
 
     def write(self, data: bytes | memoryview) -> None:
-        if self._write_error is not None or self._closed:
+        if self.write_error is not None or self._closed:
             return
         if self._pending:
             self._pending.append(memoryview(data))
@@ -402,10 +414,10 @@ class RegisteredStream(_SocketStream):
             self._start_writing(self._on_writable)
 
     def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
-        if self._write_error is not None or self._closed:
+        if self.write_error is not None or self._closed:
             return
         sent = 0
-        if not self._writing:
+        if not self.unsent:
             try:
                 sent = self._send_parts(parts[:MAX_SEND_PARTS])
             except OSError as error:
@@ -419,7 +431,7 @@ class RegisteredStream(_SocketStream):
                 sent = 0
             else:
                 sent -= len(part)
-        if not self._writing:
+        if not self.unsent:
             self._start_writing(self._on_writable)
 
     async def send_file(self, file: int, offset: int, size: int) -> int:
@@ -450,29 +462,25 @@ class RegisteredStream(_SocketStream):
         try:
             await self.drain()
         finally:
-            if self._writing:
+            if self.unsent:
                 self._stop_writing()
         return sent
 
     def limit_writes(self, seconds: float, deadline: float) -> None:
         self._write_seconds = seconds
         self._write_deadline = deadline
-        if self._writing:
+        if self.unsent:
             self._count_write_progress()
 
-    @property
-    def unsent(self) -> bool:
-        return self._writing
-
     async def drain(self) -> None:
-        if self._writing:
+        if self.unsent:
             # One for each who waits: it is cancelled with them.
             drainer: asyncio.Future[None] = self._loop.create_future()
             self._drainers.append(drainer)
             await drainer
-        if self._write_error is not None:
+        if self.write_error is not None:
             # A fresh object for everyone who is told.
-            raise type(self._write_error)(*self._write_error.args) from self._write_error
+            raise type(self.write_error)(*self.write_error.args) from self.write_error
 
     def _on_writable(self) -> None:
         pending = self._pending
@@ -506,7 +514,7 @@ class RegisteredStream(_SocketStream):
         return sent == given
 
     def _start_writing(self, on_writable: Callable[[], None]) -> None:
-        self._writing = True
+        self.unsent = True
         self._loop.add_writer(self._fd, on_writable)
         self._count_write_progress()
 
@@ -516,15 +524,15 @@ class RegisteredStream(_SocketStream):
             self._arm(self._write_by)
 
     def _stop_writing(self) -> None:
-        self._writing = False
+        self.unsent = False
         self._write_by = math.inf
         self._loop.remove_writer(self._fd)
         self._release_drainers()
 
     def _fail_writing(self, error: Exception) -> None:
         self._pending.clear()
-        self._write_error = error
-        if self._writing:
+        self.write_error = error
+        if self.unsent:
             self._stop_writing()
 
     def _release_drainers(self) -> None:
@@ -569,9 +577,9 @@ class RegisteredStream(_SocketStream):
         self._closed = True
         if self._loop_is_ours:
             self._pause()
-            if self._writing:
+            if self.unsent:
                 self._loop.remove_writer(self._fd)
-        self._writing = False
+        self.unsent = False
         self._pending.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -579,8 +587,8 @@ class RegisteredStream(_SocketStream):
         self._watcher = None
         # Closed only now that the loop has forgotten it: its number may be the next socket's.
         self._sock.close()
-        if self._write_error is None:
-            self._write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
+        if self.write_error is None:
+            self.write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
         reader, self._reader = self._reader, None
         if self._loop.is_closed():
             return  # Whoever waited there can no longer be told, and no longer waits.
@@ -602,7 +610,7 @@ class PortableStream(_SocketStream):
         self._write_scope: asyncio.Timeout | None = None
         self._flusher: asyncio.Task[None] | None = None
 
-    async def read(self, deadline: float) -> bytes:
+    async def read(self, deadline: float, expected: int = 0) -> bytes:
         # The loop gives what is there already without a turn, which must not starve the other tasks.
         self._eager_reads += 1
         if self._eager_reads > MAX_EAGER_READS:
@@ -615,7 +623,7 @@ class PortableStream(_SocketStream):
             raise self._closed_error()
         try:
             async with asyncio.timeout_at(_when(deadline)) as self._read_scope:
-                data = await self._loop.sock_recv(self._sock, self._read_size)
+                data = await self._loop.sock_recv(self._sock, max(self._read_size, min(expected, MAX_EXPECTED_BYTES)))
         except TimeoutError as error:
             self._raise_interruption()
             if error.errno is not None:  # ETIMEDOUT of the operating system's own, not our deadline.
@@ -628,15 +636,14 @@ class PortableStream(_SocketStream):
         self._fit(len(data))
         return data
 
+    @property
+    def unsent(self) -> bool:
+        return bool(self._pending)
+
     def _raise_interruption(self) -> None:
         if self._interruption is not None:
             error, self._interruption = self._interruption, None
             raise error
-
-    def read_ready(self) -> bytes | None:
-        if self._closed:
-            raise self._closed_error()
-        return self._receive()
 
     def interrupt(self, error: BaseException) -> None:
         self._interruption = error
@@ -652,14 +659,14 @@ class PortableStream(_SocketStream):
         """Nothing is registered on this road, so nobody can be told."""
 
     def write(self, data: bytes | memoryview) -> None:
-        if self._write_error is not None or self._closed:
+        if self.write_error is not None or self._closed:
             return
         rest = memoryview(data)
         if not self._pending:
             try:
                 rest = rest[self._send(rest) :]
             except OSError as error:
-                self._write_error = self._send_error(error)
+                self.write_error = self._send_error(error)
                 return
         if rest:
             self._pending.append(rest)
@@ -700,15 +707,15 @@ class PortableStream(_SocketStream):
                     pending.popleft()
         except TimeoutError as error:
             if error.errno is not None:
-                self._write_error = self._send_error(error)
+                self.write_error = self._send_error(error)
             else:
-                self._write_error = self._write_timeout()
+                self.write_error = self._write_timeout()
                 self.interrupt(self._write_timeout())
         except OSError as error:
-            self._write_error = self._send_error(error)
+            self.write_error = self._send_error(error)
         except BaseException:
-            if self._write_error is None:  # Not by `abort`, that is.
-                self._write_error = WriteError(f"sending to {self.info.remote_address} was cancelled")
+            if self.write_error is None:  # Not by `abort`, that is.
+                self.write_error = WriteError(f"sending to {self.info.remote_address} was cancelled")
             raise
         finally:
             pending.clear()
@@ -718,8 +725,8 @@ class PortableStream(_SocketStream):
         if self._flusher is not None:
             # Waiting for the task, not awaiting it: whoever is cancelled here leaves the flushing alone.
             await asyncio.wait([self._flusher])
-        if self._write_error is not None:
-            raise type(self._write_error)(*self._write_error.args) from self._write_error
+        if self.write_error is not None:
+            raise type(self.write_error)(*self.write_error.args) from self.write_error
 
     def abort(self) -> None:
         if self._closed:
@@ -735,12 +742,21 @@ class PortableStream(_SocketStream):
                 except NotImplementedError:
                     break  # A loop without readers has none to forget.
         self._sock.close()
-        if self._write_error is None:
-            self._write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
+        if self.write_error is None:
+            self.write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
         if self._read_scope is not None and not self._loop.is_closed():
             self.interrupt(self._closed_error())
 
     close = abort
+
+
+def _make_look(sock: socket.socket) -> Callable[[int], object]:
+    """Return what tells whether a socket has something to read, or may have; its argument is the wait, 0."""
+    if not hasattr(select, "poll"):
+        return lambda wait: True  # It has to try.
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return poller.poll
 
 
 def _when(deadline: float) -> float | None:

@@ -356,7 +356,7 @@ class TLSStream:
 
     # Reading
 
-    async def read(self, deadline: float) -> bytes:
+    async def read(self, deadline: float, expected: int = 0) -> bytes:
         while True:
             if self._may_hold_more and (data := self._decrypt()) is not None:
                 return data
