@@ -1,14 +1,14 @@
 """
 The grammar of HTTP/1.1's head and framing: text to values, errors for whatever is not in the grammar.
 
-Pure functions and closed tables. Of what peers sent, a bounded number of short heads and lines is remembered.
+Pure functions and closed tables. Of what peers sent, a bounded number of short lines is remembered.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 from multidict import CIMultiDict, istr
 
@@ -50,24 +50,11 @@ KNOWN_NAMES: Final[dict[str, istr]] = {
 """Field names seen every day, as they are spelled on the wire: known to be tokens, and folded once for all."""
 
 
-class Head(NamedTuple):
-    """A head that was parsed: version, code and reason of its status line, and its fields, which nobody changes."""
-
-    status_line: tuple[str, int, str]
-    headers: CIMultiDict[str]
-
-
-MAX_SEEN_HEADS: Final = 256
-MAX_SEEN_HEAD_BYTES: Final = 1024
-SEEN_HEADS: Final[dict[bytes, Head]] = {}
-"""Whole heads that came lately. Asked often, a server gives the same one many times within a second."""
-
 MAX_SEEN_LINES: Final = 512
 MAX_SEEN_BYTES: Final = 128
 _SEEN_LINES: Final[dict[str, tuple[str, str]]] = {}
 """Field lines that came lately, and what they say: servers repeat themselves. Bounded, as it is they who fill it."""
 
-_SET_COOKIE: Final = istr("Set-Cookie")
 _NEVER_TWICE: Final = frozenset({"Set-Cookie", "set-cookie", "X-Request-Id", "x-request-id", "CF-RAY", "cf-ray"})
 
 _STATUSES: Final = (
@@ -161,14 +148,6 @@ def parse_fields(lines: Iterable[str], max_fields: int) -> CIMultiDict[str]:
     if len(fields) > max_fields:
         raise HeadTooLarge(f"the answer has {len(fields)} fields; the limit is {max_fields}")
     return CIMultiDict(fields)
-
-
-def remember_head(section: bytes, status_line: tuple[str, int, str], headers: CIMultiDict[str]) -> None:
-    """Remember a head that was parsed, unless it is long or likely to come only once."""
-    if len(section) <= MAX_SEEN_HEAD_BYTES and _SET_COOKIE not in headers:
-        if len(SEEN_HEADS) >= MAX_SEEN_HEADS:
-            SEEN_HEADS.clear()
-        SEEN_HEADS[section] = Head(status_line, headers.copy())
 
 
 def _parse_field(line: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ with the number of bytes and not with the number of pieces.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from multidict import CIMultiDict, istr
 
@@ -35,11 +35,49 @@ DECODABLE_TRANSFER_CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _CONNECTION: Final = istr("Connection")
 _CONTENT_LENGTH: Final = istr("Content-Length")
 _KEEP_ALIVE: Final = istr("Keep-Alive")
+_SET_COOKIE: Final = istr("Set-Cookie")
 _TRANSFER_ENCODING: Final = istr("Transfer-Encoding")
 
 _ENDED: Final = BodyEnded(None)
 
 State = Literal["idle", "head", "sized", "chunked", "trailers", "until close", "done", "switched", "failed"]
+
+
+class Framing(NamedTuple):
+    """
+    What a head says of what follows it.
+
+    Attributes:
+        state: How the body is read.
+        left: Bytes of the body, where they are counted.
+        ends_connection: No second answer can follow, whatever Connection says.
+        closes: The connection ends after this answer.
+        keep_alive_seconds: The N of ``Keep-Alive: timeout=N``.
+        codings: Transfer codings other than chunked.
+        content_length: Bytes of the body on the wire, None where only its end tells.
+    """
+
+    state: State
+    left: int
+    ends_connection: bool
+    closes: bool
+    keep_alive_seconds: int | None
+    codings: tuple[str, ...]
+    content_length: int | None
+
+
+class SeenHead(NamedTuple):
+    """A head that was read, as it answers most requests; nobody changes its fields."""
+
+    status_line: tuple[str, int, str]
+    headers: CIMultiDict[str]
+    framing: Framing
+
+
+MAX_SEEN_HEADS: Final = 256
+MAX_SEEN_HEAD_BYTES: Final = 1024
+_SEEN_HEADS: Final[dict[bytes, SeenHead]] = {}
+"""Heads that came lately: asked often, a server gives the same one many times within a second. Bounded."""
 
 
 class Parser:
@@ -57,6 +95,7 @@ class Parser:
         "_chunk_open",
         "_eof",
         "_informational",
+        "_is_plain",
         "_left",
         "_max_fields",
         "_max_head_bytes",
@@ -93,6 +132,8 @@ class Parser:
         self._eof = False
         self._method = ""
         self._upgrade_offered = False
+        # The head alone decides what follows it, as with all but a few requests.
+        self._is_plain = False
         self._informational = 0
         self._left = 0
         self._received = 0
@@ -112,6 +153,7 @@ class Parser:
         """Begin with the answer to a request of this method, whose body rules depend on it."""
         self._method = method
         self._upgrade_offered = upgrade_offered
+        self._is_plain = not (upgrade_offered or method == "HEAD" or method == "CONNECT")
         self._informational = 0
         self._left = 0
         self._received = 0
@@ -222,22 +264,30 @@ class Parser:
         section = self._take_section("the head of the answer")
         if section is None:
             return self._need_head()
-        known = grammar.SEEN_HEADS.get(section)
+        known = _SEEN_HEADS.get(section) if self._is_plain else None
         if known is not None and len(known.headers) <= self._max_fields and len(section) <= self._max_line_bytes:
-            version, status_code, reason = known.status_line
             headers = known.headers.copy()
+            (version, status_code, reason), framing = known.status_line, known.framing
         else:
             lines = self._lines(section, "the head of the answer")
             status_line = version, status_code, reason = grammar.parse_status_line(lines[0])
             del lines[0]
             headers = grammar.parse_fields(lines, self._max_fields)
-            grammar.remember_head(section, status_line, headers)
-        if status_code < 200 and status_code != 101:
-            self._informational += 1
-            if self._informational > MAX_INFORMATIONAL:
-                raise RemoteProtocolError(f"more than {MAX_INFORMATIONAL} informational answers to one request")
-            return InformationalReceived(status_code, reason, headers)
-        return self._begin_body(version, status_code, reason, headers)
+            if status_code < 200 and status_code != 101:
+                self._informational += 1
+                if self._informational > MAX_INFORMATIONAL:
+                    raise RemoteProtocolError(f"more than {MAX_INFORMATIONAL} informational answers to one request")
+                return InformationalReceived(status_code, reason, headers)
+            framing = self._frame(version, status_code, headers)
+            if self._is_plain:
+                _remember_head(section, status_line, headers, framing)
+        self.state = framing.state
+        self._left = framing.left
+        self.framing_ends_connection = framing.ends_connection
+        self.response_closes = framing.closes
+        self.keep_alive_seconds = framing.keep_alive_seconds
+        self.response = ResponseStarted(status_code, reason, version, headers, framing.codings, framing.content_length)
+        return self.response
 
     def _reach_status_line(self) -> bool:
         """
@@ -298,45 +348,43 @@ class Parser:
             raise HeadTooLarge(f"a line of {name} has {longest} bytes; the limit is {self._max_line_bytes}")
         return lines
 
-    def _begin_body(self, version: str, status_code: int, reason: str, headers: CIMultiDict[str]) -> ResponseStarted:
+    def _frame(self, version: str, status_code: int, headers: CIMultiDict[str]) -> Framing:
         """Decide how the body's end is found, by the rules of RFC 9112, 6.3, in their order."""
+        state: State = "until close"
         codings: tuple[str, ...] = ()
-        length: int | None = 0
+        length: int | None = None
+        ends_connection = True
         method = self._method
         if status_code == 101 or (method == "CONNECT" and 200 <= status_code < 300):
             if status_code == 101 and not self._upgrade_offered:
                 raise RemoteProtocolError("101 Switching Protocols to a request that offered no Upgrade")
-            self.framing_ends_connection = True
-            self.state = "switched"
-            length = None
+            state = "switched"
         elif method == "HEAD" or status_code in (204, 304):
-            self.state = "sized"
-        elif _TRANSFER_ENCODING in headers and (all_codings := self._transfer_codings(headers)):
-            # With a Content-Length beside it, or from an HTTP/1.0 peer, the answer is read as chunked, but
-            # what comes after it on the connection is not to be trusted.
-            self.framing_ends_connection = version == "HTTP/1.0" or _CONTENT_LENGTH in headers
-            length = None
-            if all_codings[-1] == "chunked":
-                codings = all_codings[:-1]
-                self.state = "chunked"
-            else:
-                codings = all_codings
-                self.framing_ends_connection = True
-                self.state = "until close"
+            state = "sized"
+            length = 0
+            ends_connection = False
+        elif _TRANSFER_ENCODING in headers and (codings := self._transfer_codings(headers)):
+            if codings[-1] == "chunked":
+                codings = codings[:-1]
+                state = "chunked"
+                # With a Content-Length beside it, or from an HTTP/1.0 peer, the answer is read as chunked, but
+                # what comes after it on the connection is not to be trusted.
+                ends_connection = version == "HTTP/1.0" or _CONTENT_LENGTH in headers
         elif _CONTENT_LENGTH in headers:
-            length = self._left = grammar.parse_content_length(headers.getall(_CONTENT_LENGTH))
+            state = "sized"
+            length = grammar.parse_content_length(headers.getall(_CONTENT_LENGTH))
             # An empty or `identity` Transfer-Encoding frames nothing here, but others may see it otherwise.
-            self.framing_ends_connection = _TRANSFER_ENCODING in headers
-            self.state = "sized"
-        else:
-            length = None
-            self.framing_ends_connection = True
-            self.state = "until close"
-        self.response_closes = self.framing_ends_connection or _says_close(version, headers)
-        if _KEEP_ALIVE in headers:
-            self.keep_alive_seconds = grammar.parse_keep_alive_seconds(headers[_KEEP_ALIVE])
-        self.response = ResponseStarted(status_code, reason, version, headers, codings, length)
-        return self.response
+            ends_connection = _TRANSFER_ENCODING in headers
+        keep_alive = headers.get(_KEEP_ALIVE)
+        return Framing(
+            state,
+            length or 0,
+            ends_connection,
+            ends_connection or _says_close(version, headers),
+            None if keep_alive is None else grammar.parse_keep_alive_seconds(keep_alive),
+            codings,
+            length,
+        )
 
     def _transfer_codings(self, headers: CIMultiDict[str]) -> tuple[str, ...]:
         # None of these codings has parameters; with one it is another coding (RFC 9112, 7.1).
@@ -471,6 +519,16 @@ class Parser:
             self._buffer = b""
             self._position = 0
         return _ENDED if trailers is None else BodyEnded(trailers)
+
+
+def _remember_head(
+    section: bytes, status_line: tuple[str, int, str], headers: CIMultiDict[str], framing: Framing
+) -> None:
+    # A cookie is mostly set once.
+    if len(section) <= MAX_SEEN_HEAD_BYTES and _SET_COOKIE not in headers:
+        if len(_SEEN_HEADS) >= MAX_SEEN_HEADS:
+            _SEEN_HEADS.clear()
+        _SEEN_HEADS[section] = SeenHead(status_line, headers.copy(), framing)
 
 
 def _says_close(version: str, headers: CIMultiDict[str]) -> bool:
