@@ -20,7 +20,7 @@ from aiosock.errors import ClientClosed, RequestError, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData, JSONEncoder
 from aiosock.message.decoding import accepted_codings
-from aiosock.message.request import HeadersInput, Request, bare_request, make_headers
+from aiosock.message.request import HeadersInput, Request, assemble, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.middleware.chain import Middleware, Send, compose
 from aiosock.middleware.redirect import Redirects
@@ -261,8 +261,9 @@ class Client:
             text = urls.join_base(self._base_url, text)
         if self.params is not None:
             text = urls.append_params(text, self.params)
-        if not options and isinstance(method, str):
-            return bare_request(method, text, self.headers.copy(), {"timeout": self._timeout})
+        headers = self.headers.copy()
+        if not options:
+            return assemble(method, text, headers, {"timeout": self._timeout})
         extensions: dict[str, Any] = dict(options.get("extensions") or ())
         timeout = options.get("timeout", UNSET)
         extensions["timeout"] = self._timeout if timeout is UNSET else as_timeout(timeout)
@@ -270,21 +271,14 @@ class Client:
             extensions["follow_redirects"] = options["follow_redirects"]
         if "on_informational" in options:
             extensions["on_informational"] = options["on_informational"]
-        headers = self.headers.copy()
         own = options.get("headers")
         if own is not None:
             _override(headers, make_headers(own))
-        return Request(
-            method,
-            text,
-            headers=headers,
-            params=options.get("params"),
-            content=options.get("content"),
-            data=options.get("data"),
-            json=options.get("json"),
-            extensions=extensions,
-            json_encoder=self._json_encoder,
-        )
+        params = options.get("params")
+        if params is not None:
+            text = urls.append_params(text, params)
+        content, data, json = options.get("content"), options.get("data"), options.get("json")
+        return assemble(method, text, headers, extensions, content, data, json, self._json_encoder)
 
     async def _send(self, request: Request | tuple[str, str | URL, RequestOptions], stream: bool) -> Response:
         """Send a request, or one built of method, URL and options."""

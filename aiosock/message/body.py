@@ -223,6 +223,9 @@ def make_body(content: Content) -> Body:
     )
 
 
+_to_json: Final = json_module.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 def encode_json(value: object) -> bytes:
     """
     Return a value as compact JSON (RFC 8259).
@@ -231,7 +234,7 @@ def encode_json(value: object) -> bytes:
         UsageError: JSON has no such value.
     """
     try:
-        return json_module.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return _to_json(value).encode()
     except (TypeError, ValueError) as error:
         raise UsageError(f"json: {error}") from error
 

@@ -20,6 +20,7 @@ PIECE_BYTES: Final = 64 * 1024
 SLICE_BYTES: Final = 16 * 1024
 # Its output grows by doubling blocks, and passes the limit by the last of them.
 BROTLI_LIMIT: Final = 16 * 1024
+MAX_BYTES_AT_ONCE: Final = 256 * 1024
 MAX_CODINGS: Final = 5
 # RFC 9659: a window above 8 MiB is not for the web.
 ZSTD_MAX_WINDOW_LOG: Final = 23
@@ -191,6 +192,22 @@ def _make_decoder(coding: str) -> _Decoder | None:
                 f"the body is coded with {coding}; install aiosock-http[{_EXTRA[coding]}] to decode it"
             ) from error
     return None
+
+
+def decode_at_once(coding: str, data: bytes) -> bytes | None:
+    """
+    Return what a small whole body decodes to, if it is one sound member of gzip that is not large either.
+
+    None is no verdict: `Pipeline` decodes whatever this leaves, or says what is wrong with it.
+    """
+    if coding not in _GZIP_NAMES or len(data) > SLICE_BYTES:
+        return None
+    member = zlib.decompressobj(31)
+    try:
+        content = member.decompress(data, MAX_BYTES_AT_ONCE)
+    except zlib.error:
+        return None
+    return content if member.eof and not member.unused_data else None
 
 
 class Pipeline:

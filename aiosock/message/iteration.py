@@ -66,12 +66,13 @@ class IncomingBody:
         direct: The source may be asked for the whole of it at once.
 
     Attributes:
+        whole: All that the source gave, taken at once and still to be decoded; None where that is not so.
         started: Somebody iterates over it, or has.
         ended: It was read to its end.
         closed: What was left of it has been given up.
     """
 
-    __slots__ = ("closed", "content", "direct", "ended", "request", "source", "started")
+    __slots__ = ("closed", "content", "direct", "ended", "request", "source", "started", "whole")
 
     def __init__(
         self, source: BodySource | None, content: bytes | None, request: Request | None, direct: bool = False
@@ -80,6 +81,7 @@ class IncomingBody:
         self.content = content
         self.request = request
         self.direct = direct
+        self.whole: bytes | None = None
         self.started = False
         self.ended = False
         self.closed = False
@@ -99,7 +101,7 @@ class IncomingBody:
     def __getstate__(self) -> tuple[None, dict[str, Any]]:
         # What has not been read stays behind with its connection when a response is pickled.
         state = {name: getattr(self, name) for name in self.__slots__}
-        return None, state | {"source": None, "closed": True}
+        return None, state | {"source": None, "whole": None, "closed": True}
 
 
 class BodyIterator:
@@ -209,7 +211,11 @@ class BodyIterator:
                     source.check_deadline()  # type: ignore[union-attr]  # without content there is a source
                 if piece:
                     return piece
-            data = await source.receive()  # type: ignore[union-attr]  # without content there is a source
+            data = self._body.whole
+            if data is not None:
+                self._body.whole = None
+            else:
+                data = await source.receive()  # type: ignore[union-attr]  # without content there is a source
             if not data:
                 pipeline.finish()
                 self._body.ended = True

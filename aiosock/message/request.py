@@ -74,14 +74,35 @@ class Request:
         extensions: Mapping[str, Any] | None = None,
         json_encoder: JSONEncoder | None = None,
     ) -> None:
+        self._fill(
+            method,
+            url if params is None else urls.append_params(str(url), params),
+            make_headers(headers),
+            dict(extensions) if extensions else {},
+            content,
+            data,
+            json,
+            json_encoder,
+        )
+
+    def _fill(
+        self,
+        method: str,
+        url: str | URL,
+        headers: CIMultiDict[str],
+        extensions: dict[str, Any],
+        content: Content | None,
+        data: FormData | None,
+        json: Any,
+        json_encoder: JSONEncoder | None,
+    ) -> None:
         if not isinstance(method, str):
             raise UsageError(f"the method is a str, not {type(method).__name__}")
         self.method = method
-        location = urls.parse_url(url if params is None else urls.append_params(str(url), params))
-        self.location = location
+        location = self.location = urls.parse_url(url)
         self.target = location.target
-        self.headers = make_headers(headers)
-        self.extensions: dict[str, Any] = dict(extensions) if extensions else {}
+        self.headers = headers
+        self.extensions = extensions
         self.body: Body | None = None
         if content is not None or data is not None or json is not None:
             self._set_content(content, data, json, json_encoder or bodies.encode_json)
@@ -191,30 +212,23 @@ class Request:
         return f"<Request {self.method} {self.url.with_query(None).with_fragment(None)}>"
 
 
-def bare_request(method: str, url: str, headers: CIMultiDict[str], extensions: dict[str, Any]) -> Request:
+def assemble(
+    method: str,
+    url: str,
+    headers: CIMultiDict[str],
+    extensions: dict[str, Any],
+    content: Content | None = None,
+    data: FormData | None = None,
+    json: Any = None,
+    json_encoder: JSONEncoder | None = None,
+) -> Request:
     """
-    Return a request without a body: the short road of making one.
+    Return a request of headers and extensions that belong to it from now on; the short road of making one.
 
-    Args:
-        method: A str.
-        url: An absolute http or https URL.
-        headers: They belong to the request from now on.
-        extensions: They, too.
-
-    Raises:
-        InvalidURL: The URL cannot be requested.
+    Args and raises: as `Request`.
     """
     new = object.__new__(Request)
-    new.method = method
-    new.location = location = urls.parse_url(url)
-    new.target = location.target
-    new.headers = headers
-    new.extensions = extensions
-    new.body = None
-    if method in METHODS_WITH_CONTENT:
-        new._frame()
-    if location.userinfo is not None:
-        new._authorize(location.userinfo)
+    new._fill(method, url, headers, extensions, content, data, json, json_encoder)
     return new
 
 
