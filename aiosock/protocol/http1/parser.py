@@ -29,7 +29,6 @@ MAX_LINE_BYTES: Final = 256 * 1024
 MAX_EMPTY_LINES: Final = 10
 MAX_INFORMATIONAL: Final = 64
 MAX_CHUNK_LINE_BYTES: Final = 4096
-MIN_EQUAL_CHUNKS: Final = 4
 
 DECODABLE_TRANSFER_CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
@@ -464,14 +463,8 @@ class Parser:
                     break
                 self._chunk_open = True
                 # Most chunks are as large as the one before: the line that was just understood is looked for, as it
-                # is, behind the data; and where it might stand many times, at all these places at once.
+                # is, behind the data.
                 between = b"\r\n%b\n" % line
-                step = left + len(between)
-                times = (size - position) // step
-                if times >= MIN_EQUAL_CHUNKS and _repeats(buffer, between, position + left, step, times):
-                    end = position + times * step
-                    pieces += [view[start : start + left] for start in range(position, end, step)]
-                    position = end
                 stop = position + left
                 while buffer.startswith(between, stop):
                     pieces.append(view[position:stop])
@@ -526,16 +519,6 @@ class Parser:
             self._buffer = b""
             self._position = 0
         return _ENDED if trailers is None else BodyEnded(trailers)
-
-
-def _repeats(buffer: bytes | bytearray, part: bytes, start: int, step: int, times: int) -> bool:
-    """Tell whether a part stands at the start, and again after each step, so many times; all of it in the buffer."""
-    stop = start + (times - 1) * step + 1
-    for offset, byte in enumerate(part):
-        column = buffer[start + offset : stop + offset : step]
-        if column.count(byte) != times:
-            return False
-    return True
 
 
 def _remember_head(
