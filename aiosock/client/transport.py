@@ -72,7 +72,8 @@ class NetworkTransport:
             RequestError: It failed.
             UsageError: The request cannot be sent as it is.
         """
-        timings = Timings(perf_counter())
+        now = perf_counter()
+        timings = Timings(now)
         extensions, location = request.extensions, request.location
         # What cannot be sent is refused here, before there is any connection.
         head = self._head(request)
@@ -88,6 +89,7 @@ class NetworkTransport:
         fresh = False
         while True:
             connection = None if fresh else pool.take_idle(origin)
+            timings.acquired_at = now
             if connection is None:
                 connection = await pool.take(
                     origin,
@@ -97,7 +99,7 @@ class NetworkTransport:
                     pool_seconds=timeout.pool,
                     deadline=deadline,
                 )
-            timings.acquired_at = perf_counter()
+                timings.acquired_at = perf_counter()
             exchange = Exchange(connection, request, head, pool, timeout, deadline, timings)
             if connection.requests_served == 1:
                 timings.dns, timings.connect, timings.tls = connection.times

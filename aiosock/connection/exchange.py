@@ -229,7 +229,7 @@ class Exchange:
             self.depart()
             self._start_sending()
         elif outbox.under_way > 1:
-            outbox.post(self, perf_counter())
+            outbox.post(self, self._timings.acquired_at or perf_counter())
         else:
             self.depart()
 
@@ -242,7 +242,7 @@ class Exchange:
         stream.write(data)
         self._nothing_written = stream.write_error is not None
         if self._continue_by is None:
-            self._count_as_sent()
+            self._timings.sent_at = perf_counter()
 
     def _request_trailers(self) -> list[tuple[str, str]]:
         trailers = cast("Trailers", self.request.extensions.get("trailers", ()))
@@ -384,7 +384,7 @@ class Exchange:
             self._whole_wanted = True
         else:
             self._complete = True
-            self._timings.ended_at = perf_counter()
+            self._timings.ended_at = self._timings.head_at
             self._release()
         return whole
 

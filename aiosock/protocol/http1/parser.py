@@ -100,6 +100,7 @@ class Parser:
         "_max_fields",
         "_max_head_bytes",
         "_max_line_bytes",
+        "_max_seen_bytes",
         "_method",
         "_position",
         "_received",
@@ -124,6 +125,7 @@ class Parser:
         self._max_head_bytes = unlimited if max_head_bytes is None else max_head_bytes
         self._max_fields = unlimited if max_fields is None else max_fields
         self._max_line_bytes = unlimited if max_line_bytes is None else max_line_bytes
+        self._max_seen_bytes = min(self._max_head_bytes, self._max_line_bytes)
         # Bytes as they came while nothing has to be kept; a bytearray once a rest waits for more.
         self._buffer: bytes | bytearray = b""
         self._position = 0
@@ -259,28 +261,44 @@ class Parser:
         return bytes(memoryview(buffer)[start:end])
 
     def _read_head(self) -> Event | NeedData:
+        known = self._recall_head()
+        if known is not None:
+            (version, status_code, reason), headers, framing = known
+            return self._begin_body(version, status_code, reason, headers.copy(), framing)
         if not self._buffer.startswith(b"HTTP/", self._position) and not self._reach_status_line():
             return self._need_head()
         section = self._take_section("the head of the answer")
         if section is None:
             return self._need_head()
-        known = _SEEN_HEADS.get(section) if self._is_plain else None
-        if known is not None and len(known.headers) <= self._max_fields and len(section) <= self._max_line_bytes:
-            headers = known.headers.copy()
-            (version, status_code, reason), framing = known.status_line, known.framing
-        else:
-            lines = self._lines(section, "the head of the answer")
-            status_line = version, status_code, reason = grammar.parse_status_line(lines[0])
-            del lines[0]
-            headers = grammar.parse_fields(lines, self._max_fields)
-            if status_code < 200 and status_code != 101:
-                self._informational += 1
-                if self._informational > MAX_INFORMATIONAL:
-                    raise RemoteProtocolError(f"more than {MAX_INFORMATIONAL} informational answers to one request")
-                return InformationalReceived(status_code, reason, headers)
-            framing = self._frame(version, status_code, headers)
-            if self._is_plain:
-                _remember_head(section, status_line, headers, framing)
+        lines = self._lines(section, "the head of the answer")
+        status_line = version, status_code, reason = grammar.parse_status_line(lines[0])
+        del lines[0]
+        headers = grammar.parse_fields(lines, self._max_fields)
+        if status_code < 200 and status_code != 101:
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL:
+                raise RemoteProtocolError(f"more than {MAX_INFORMATIONAL} informational answers to one request")
+            return InformationalReceived(status_code, reason, headers)
+        framing = self._frame(version, status_code, headers)
+        if self._is_plain:
+            _remember_head(section, status_line, headers, framing)
+        return self._begin_body(version, status_code, reason, headers, framing)
+
+    def _recall_head(self) -> SeenHead | None:
+        """Take the head, if all of it is here and it came before, within the limits that hold here."""
+        buffer, start = self._buffer, self._position
+        if not self._is_plain or not isinstance(buffer, bytes):
+            return None
+        end = buffer.find(b"\r\n\r\n", start) + 4
+        known = _SEEN_HEADS.get(buffer[start:end])
+        if known is None or end - start > self._max_seen_bytes or len(known.headers) > self._max_fields:
+            return None
+        self._position = end
+        return known
+
+    def _begin_body(
+        self, version: str, status_code: int, reason: str, headers: CIMultiDict[str], framing: Framing
+    ) -> ResponseStarted:
         self.state = framing.state
         self._left = framing.left
         self.framing_ends_connection = framing.ends_connection
