@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.measure import Plan, run_all
-from tests.benchmarks.report import load, write
+from tests.benchmarks.report import load, publish, write
 from tests.benchmarks.scenarios import CONTENDERS, SCENARIOS
 from tests.benchmarks.server import running
 from tests.benchmarks.site import QUICK, Sizes, raise_file_limit
@@ -38,6 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--loop", choices=list(LOOPS), help="the event loop (both; uvloop if quick)")
     parser.add_argument("--profile", action="store_true", help="profile aiosock in one more round of each scenario")
     parser.add_argument("--output", type=Path, default=Path("build/bench"), help="the folder for results")
+    parser.add_argument("--publish", action="store_true", help="show the results in README")
     parser.add_argument("--from", dest="source", type=Path, metavar="JSON", help="only write the report of old results")
     return parser.parse_args()
 
@@ -75,7 +76,10 @@ def main() -> None:
     arguments = parse_arguments()
     arguments.output.mkdir(parents=True, exist_ok=True)
     if arguments.source is not None:
-        write(load(arguments.source), arguments.output)
+        results = load(arguments.source)
+        write(results, arguments.output)
+        if arguments.publish:
+            publish(results)
         return
     began = time.monotonic()
     # Servers and their files are not left behind when somebody stops it.
@@ -117,6 +121,8 @@ def main() -> None:
         "outcomes": [asdict(outcome) for outcome in outcomes],
     }
     write(results, arguments.output)
+    if arguments.publish:
+        publish(results)
     print(f"{time.monotonic() - began:.0f} s; the report is {arguments.output / 'report.md'}")
 
 

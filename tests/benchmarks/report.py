@@ -181,6 +181,70 @@ def show_outcome(scenario: Scenario, outcome: Results) -> Iterator[str]:
         yield ""
 
 
+# What README shows
+
+README = Path(__file__).parents[2] / "README.md"
+PUBLISHED = Path(__file__).parent / "published"
+BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
+SHOWN = ("aiohttp", "httpx", "httpx2", "niquests", "pyreqwest", "wreq", "ry", "curl_cffi", "floor")
+
+
+def publish(results: Results) -> None:
+    """Put the results beside this file, and their summary into README."""
+    PUBLISHED.mkdir(exist_ok=True)
+    write(results, PUBLISHED)
+    README.write_text(with_summary(README.read_text(), results))
+
+
+def with_summary(readme: str, results: Results) -> str:
+    """Return README with the summary of these results between its two marks."""
+    before, _, rest = readme.partition(BEGIN)
+    return before + BEGIN + summarize(results) + END + rest.partition(END)[2]
+
+
+def summarize(results: Results) -> str:
+    """Return a table of what the others cost, as multiples of aiosock's cost, each loop's figure in turn."""
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items() if version)
+    loops = list(dict.fromkeys(outcome["loop"] for outcome in results["outcomes"]))
+    folder = PUBLISHED.relative_to(README.parent).as_posix()
+    lines = [
+        f"What the others cost in CPU time (14: memory), as multiples of aiosock's cost; on {' / '.join(loops)}.",
+        "*floor* is the same exchange with bare socket calls, which checks nothing and survives nothing.",
+        "",
+        f"| | aiosock | {' | '.join(SHOWN)} |",
+        "|---|---:|" + "---:|" * len(SHOWN),
+    ]
+    for name, outcomes in groupby(results["outcomes"], key=lambda outcome: outcome["scenario"]):
+        scenario = BY_NAME[name]
+        if scenario.metric in ("cpu", "memory"):
+            both = [outcome["figures"] for outcome in outcomes]
+            unit = "KiB" if scenario.metric == "memory" else f"µs/{scenario.unit}"
+            ours = " / ".join(show(typical(figures, OURS, scenario.metric)) for figures in both)
+            cells = [
+                " / ".join(filter(None, (multiple(figures, peer, scenario) for figures in both))) for peer in SHOWN
+            ]
+            lines.append(f"| {name}: {scenario.title} | {ours} {unit} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"![What the others cost]({folder}/plot.svg)",
+        "",
+        f"Measured on {results['date']} by `{results['command']}` on {results['machine']}; {results['python']}"
+        + (f", uvloop {results['uvloop']}" if results["uvloop"] else "")
+        + f"; {results['server']}, on loopback; {versions}.",
+        f"Medians of {results['rounds']} rounds in which all take turns; [here]({folder}/report.md) are all figures, with",
+        "their quartiles, latencies, and what was to be reached.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def multiple(figures: Figures, peer: str, scenario: Scenario) -> str:
+    """Return a peer's cost as a multiple of aiosock's; of the floors, the one that the scenario names first."""
+    name = scenario.floors[0] if peer == "floor" and scenario.floors else peer
+    quartiles = compare(figures, name, OURS, scenario.metric)
+    return "" if quartiles is None else f"{quartiles[1]:.2f}"
+
+
 # The plot
 
 WIDTH, PANEL_WIDTH, LABEL_WIDTH, BAR_WIDTH = 960, 470, 100, 270
