@@ -36,7 +36,7 @@ from aiosock.errors import (
 )
 from aiosock.message.body import Body, BytesBody
 from aiosock.message.request import Request
-from aiosock.message.response import Response
+from aiosock.message.response import Response, assemble
 from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.network.tcp import is_disconnect
 from aiosock.protocol.http1 import NEED_DATA, BodyData, BodyEnded, InformationalReceived, RequestHead, ResponseStarted
@@ -303,18 +303,7 @@ class Exchange:
     def _respond(self, event: ResponseStarted) -> Response:
         protocol = self._protocol
         self._timings.head_at = perf_counter()
-        response = Response(
-            event.status_code,
-            headers=event.headers,
-            reason=event.reason,
-            http_version=event.http_version,
-            request=self.request,
-            source=self,
-            direct=True,
-            transfer_codings=event.transfer_codings,
-            timings=self._timings,
-            connection=self._connection_info,
-        )
+        response = assemble(event, self.request, self, self._timings, self._connection_info)
         if protocol.state == "switched":
             self._switched = True
             self._stop_sending()

@@ -17,6 +17,7 @@ from aiosock.message.decoding import Pipeline, decode_at_once
 from aiosock.message.iteration import BodyIterator, BodySource, IncomingBody, LineIterator, TextIterator
 from aiosock.message.request import HeadersInput, Request, make_headers
 from aiosock.message.transit import ConnectionInfo, Timings
+from aiosock.protocol.http1.events import ResponseStarted
 from aiosock.protocol.link import parse_links
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ class Response:
         request: What it answers.
         extensions: What travels with the response for those who know it.
         source: Where the body comes from, instead of ``content``.
-        direct: The source may be asked for the whole body at once.
         transfer_codings: Transfer codings still on what the source gives, in the order applied.
         timings: Seconds spent in each stage.
         connection: Which connection carried the exchange, or what tells it when asked.
@@ -111,18 +111,45 @@ class Response:
         request: Request | None = None,
         extensions: Mapping[str, Any] | None = None,
         source: BodySource | None = None,
-        direct: bool = False,
         transfer_codings: tuple[str, ...] = (),
         timings: Timings | None = None,
         connection: ConnectionInfo | Callable[[], ConnectionInfo] | None = None,
     ) -> None:
+        whole: bytes | None = None
+        if source is None:
+            whole = content.encode() if isinstance(content, str) else (content or b"")
+        self._fill(
+            status_code,
+            reason,
+            http_version,
+            headers if isinstance(headers, CIMultiDict) else make_headers(headers),
+            request,
+            dict(extensions) if extensions else {},
+            IncomingBody(source, whole, request),
+            transfer_codings,
+            timings,
+            connection,
+        )
+
+    def _fill(
+        self,
+        status_code: int,
+        reason: str,
+        http_version: str,
+        headers: CIMultiDict[str],
+        request: Request | None,
+        extensions: dict[str, Any],
+        body: IncomingBody,
+        transfer_codings: tuple[str, ...],
+        timings: Timings | None,
+        connection: ConnectionInfo | Callable[[], ConnectionInfo] | None,
+    ) -> None:
         self.status_code = status_code
         self.reason = reason
         self.http_version = http_version
-        fields = headers if isinstance(headers, CIMultiDict) else make_headers(headers)
-        self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(fields)
+        self.headers: CIMultiDictProxy[str] = CIMultiDictProxy(headers)
         self.request = request
-        self.extensions: dict[str, Any] = dict(extensions) if extensions else {}
+        self.extensions = extensions
         self.history: tuple[Response, ...] = ()
         self.next_request: Request | None = None
         self.informational: tuple[Response, ...] = ()
@@ -130,10 +157,7 @@ class Response:
         self.default_encoding: DefaultEncoding = "utf-8"
         self.json_decoder: JSONDecoder = json_module.loads
         self.max_content_bytes: int | None = None
-        whole: bytes | None = None
-        if source is None:
-            whole = content.encode() if isinstance(content, str) else (content or b"")
-        self._body = IncomingBody(source, whole, request, direct)
+        self._body = body
         self._transfer_codings = transfer_codings
         self._encoding: str | None = None
         self._timings = timings
@@ -437,3 +461,27 @@ class Response:
         for name, value in state[1].items():
             setattr(self, name, value)
         self.headers = CIMultiDictProxy(state[1]["headers"])
+
+
+def assemble(
+    head: ResponseStarted,
+    request: Request,
+    source: BodySource,
+    timings: Timings,
+    connection: Callable[[], ConnectionInfo],
+) -> Response:
+    """
+    Return the response that a head begins; the short road of making one.
+
+    Args:
+        head: What the protocol read.
+        request: What it answers.
+        source: Where the body comes from; it may be asked for the whole at once.
+        timings: Seconds spent in each stage.
+        connection: Tells which connection carried the exchange.
+    """
+    status_code, reason, http_version, headers, transfer_codings, _ = head
+    new = object.__new__(Response)
+    body = IncomingBody(source, None, request, True)
+    new._fill(status_code, reason, http_version, headers, request, {}, body, transfer_codings, timings, connection)
+    return new
