@@ -10,13 +10,16 @@ would silently remove its reader.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import math
 import os
 import select
 import socket
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from io import BytesIO
 from itertools import islice
 from typing import Final
@@ -29,6 +32,8 @@ MIN_READ_BYTES: Final = 64 * 1024
 MAX_READ_BYTES: Final = 128 * 1024
 # So much is gathered into one piece: what a peer announces takes memory only step by step.
 MAX_GATHERED_BYTES: Final = 1024 * 1024
+# What glibc shall take for a usual size of a block: up to twice as much free memory it then keeps.
+USUAL_BLOCK_BYTES: Final = 16 * 1024 * 1024
 # So many reads in a row may be served without a turn of the loop; then the other tasks have theirs.
 MAX_EAGER_READS: Final = 2
 MAX_SEND_BYTES: Final = 256 * 1024
@@ -365,6 +370,8 @@ class RegisteredStream(_SocketStream):
         return reader
 
     def gather(self, start: bytes, size: int, seconds: float, deadline: float) -> Awaitable[bytes]:
+        if size > MAX_READ_BYTES:
+            _keep_memory()
         # What comes until the loop's next turn comes with one read.
         self._eager_reads = 0
         reader = self.read(min(self._loop.time() + seconds, deadline))
@@ -825,6 +832,20 @@ class PortableStream(_SocketStream):
             self.interrupt(self._closed_error())
 
     close = abort
+
+
+@cache
+def _keep_memory() -> None:
+    """
+    Let glibc keep the memory of a body for the next one.
+
+    By default it gives free memory back to the system from 128 KiB on, and the next body has its pages made anew, which
+    costs more than to fill them. It learns from the blocks that come and go (M_MMAP_THRESHOLD in mallopt(3)): one that
+    nobody touches, and that so takes no memory, is enough. Whoever sets MALLOC_TRIM_THRESHOLD_ has their way.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(MemoryError):
+            bytes(USUAL_BLOCK_BYTES)
 
 
 def _make_look(sock: socket.socket) -> Callable[[int], object]:
