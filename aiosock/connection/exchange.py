@@ -339,6 +339,10 @@ class Exchange:
             raise StreamConsumed("the response was closed before its body was read")
         protocol = self._protocol
         try:
+            if self._whole_wanted and protocol.buffered < (protocol.body_left or 0):
+                self._reading = True
+                await self._gather()
+                self._reading = False
             while (event := protocol.next_event()) is NEED_DATA:
                 self._reading = True
                 await self._receive_more()
@@ -419,7 +423,7 @@ class Exchange:
             if self._continue_by is not None and self._continue_by < deadline:
                 deadline = self._continue_by
             try:
-                data = await stream.read(deadline, (self._protocol.body_left or 0) if self._whole_wanted else 0)
+                data = await stream.read(deadline)
             except Exception as error:
                 if self._send_failure is not None:
                     raise self._send_failure from self._send_failure.__cause__
@@ -431,6 +435,26 @@ class Exchange:
                 self._raise_write_error()
             self._protocol.receive_data(data)
             return
+
+    async def _gather(self) -> None:
+        """
+        Feed the protocol with the rest of a body that is wanted whole, in pieces as large as the stream makes them.
+
+        The short road past `_receive_more`: the request is sent, and nothing else is waited for.
+        """
+        protocol, seconds = self._protocol, self._timeout.read
+        self.check_deadline()
+        try:
+            data = await self._stream.gather(
+                protocol.take_rest(), protocol.body_left or 0, math.inf if seconds is None else seconds, self._deadline
+            )
+        except ReadTimeout as error:
+            if self._deadline - self._loop.time() < CLOCK_SECONDS:
+                raise self._total_timeout() from error
+            raise self._read_timeout() from error
+        except Exception as error:
+            data = self._after_read_failure(error)
+        protocol.receive_data(data)
 
     def _after_read_timeout(self, error: ReadTimeout, deadline: float, idle_since: float, was_sending: bool) -> float:
         """Return since when there was no progress, if the pause is not over; raise if it is."""
@@ -444,7 +468,7 @@ class Exchange:
             return self._sent_at
         if was_sending or self._is_sending:
             return self._loop.time()
-        raise ReadTimeout(f"nothing came from {self._peer} for {self._timeout.read} s") from error
+        raise self._read_timeout() from error
 
     def _after_read_failure(self, error: Exception) -> bytes:
         """Raise what tells most about a read that failed; end of file where the protocol can tell more itself."""
@@ -468,6 +492,9 @@ class Exchange:
     @property
     def _peer(self) -> str:
         return self._stream.info.remote_address
+
+    def _read_timeout(self) -> ReadTimeout:
+        return ReadTimeout(f"nothing came from {self._peer} for {self._timeout.read} s")
 
     def _total_timeout(self) -> TotalTimeout:
         stage = "reading the body" if self._protocol.response_started else "waiting for the answer"

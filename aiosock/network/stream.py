@@ -44,16 +44,35 @@ class Stream(Protocol):
         """Addresses, and what TLS agreed on."""
         ...
 
-    def read(self, deadline: float, expected: int = 0) -> Awaitable[bytes]:
+    def read(self, deadline: float) -> Awaitable[bytes]:
         """
         Return the next bytes, as many as there are; ``b""`` is the end.
 
         Args:
             deadline: When to give up; ``math.inf`` for never.
-            expected: How many bytes will be taken in any case: larger pieces are then better than early ones.
 
         Raises:
             ReadTimeout: The deadline passed.
+            ReadError: The connection broke.
+            TruncatedStream: TLS ended without close_notify.
+        """
+        ...
+
+    def gather(self, start: bytes, size: int, seconds: float, deadline: float) -> Awaitable[bytes]:
+        """
+        Return these bytes and those that come after them, for who needs so many: larger pieces rather than early ones.
+
+        Fewer come where the stream has no better way than `read`, ends or breaks; the next call tells why. ``b""`` is
+        the end. A call that fails or is cancelled loses what it gathered.
+
+        Args:
+            start: What came before.
+            size: How many bytes are needed, with those of the start, which is shorter.
+            seconds: How long it may take until more bytes come, each time.
+            deadline: When to give up all the same; ``math.inf`` for never.
+
+        Raises:
+            ReadTimeout: Nothing came for so many seconds, or the deadline passed.
             ReadError: The connection broke.
             TruncatedStream: TLS ended without close_notify.
         """

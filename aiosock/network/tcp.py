@@ -10,13 +10,17 @@ would silently remove its reader.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import math
 import os
 import select
 import socket
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from io import BytesIO
 from itertools import islice
 from typing import Final
 
@@ -26,8 +30,10 @@ from aiosock.network.stream import Stream, StreamInfo
 MIN_READ_BYTES: Final = 64 * 1024
 # Of larger blocks the memory goes back to the system, and comes from it page by page, with nearly every read.
 MAX_READ_BYTES: Final = 128 * 1024
-# Of what will be taken in any case, so much may come with one read.
-MAX_EXPECTED_BYTES: Final = 1024 * 1024
+# So much is gathered into one piece: what a peer announces takes memory only step by step.
+MAX_GATHERED_BYTES: Final = 1024 * 1024
+# What glibc shall take for a usual size of a block: up to twice as much free memory it then keeps.
+USUAL_BLOCK_BYTES: Final = 16 * 1024 * 1024
 # So many reads in a row may be served without a turn of the loop; then the other tasks have theirs.
 MAX_EAGER_READS: Final = 2
 MAX_SEND_BYTES: Final = 256 * 1024
@@ -211,11 +217,9 @@ class _SocketStream:
             self._look = _make_look(self._sock)
         return self._receive() if self._look(0) else None
 
-    def _receive(self, expected: int = 0) -> bytes | None:
-        """Read without waiting; the size asked for follows the flow, or what is expected."""
+    def _receive(self) -> bytes | None:
+        """Read without waiting; the size asked for follows the flow."""
         size = self._read_size
-        if size < expected:
-            size = min(expected, MAX_EXPECTED_BYTES)
         try:
             data = self._sock.recv(size)
         except (BlockingIOError, InterruptedError):
@@ -273,12 +277,53 @@ class _SocketStream:
         return ReadError(f"the connection to {self.info.remote_address} was closed on this side")
 
 
+class _Block:
+    """
+    A piece of the stream that is put together in place, and becomes bytes without a copy.
+
+    Args:
+        start: Its first bytes.
+        size: How many it shall have.
+        seconds: How long it may take until more come.
+        deadline: When it must be full.
+    """
+
+    __slots__ = ("_memory", "_view", "deadline", "filled", "seconds")
+
+    def __init__(self, start: bytes, size: int, seconds: float, deadline: float) -> None:
+        self.seconds = seconds
+        self.deadline = deadline
+        self._memory = BytesIO(bytes(size))
+        self._view = self._memory.getbuffer()
+        self.filled = len(start)
+        self._view[: self.filled] = start
+
+    @property
+    def is_full(self) -> bool:
+        return self.filled == len(self._view)
+
+    def receive(self, sock: socket.socket) -> int:
+        """Take what the socket has for it, and return how much that was."""
+        # Released at once: an error's traceback would keep the slice, and `take` could not shorten what it shows.
+        with self._view[self.filled :] as rest:
+            received = sock.recv_into(rest)
+        self.filled += received
+        return received
+
+    def take(self) -> bytes:
+        """Return what is there, and end the block."""
+        self._view.release()
+        # Of a buffer that is full and shown to nobody, this is the object itself.
+        self._memory.truncate(self.filled)
+        return self._memory.getvalue()
+
+
 class RegisteredStream(_SocketStream):
     """The registered road: one `add_reader` for the life of the connection, and one timer for its deadlines."""
 
     __slots__ = (
+        "_block",
         "_drainers",
-        "_expected",
         "_fd",
         "_read_by",
         "_reader",
@@ -295,7 +340,7 @@ class RegisteredStream(_SocketStream):
         self._fd = sock.fileno()
         self._reader: asyncio.Future[bytes] | None = None
         self._read_by = math.inf
-        self._expected = 0
+        self._block: _Block | None = None
         self._watcher: Callable[[], None] | None = None
         self._drainers: list[asyncio.Future[None]] = []
         # The loop tells when the kernel has room.
@@ -308,23 +353,32 @@ class RegisteredStream(_SocketStream):
 
     # Reading
 
-    def read(self, deadline: float, expected: int = 0) -> Awaitable[bytes]:
+    def read(self, deadline: float) -> Awaitable[bytes]:
         if self._interruption is not None or self._closed or self._eager_reads:
-            served = self._serve(expected)
+            served = self._serve()
             if served is not None:
                 return served
         if self._reader is not None and not self._reader.done():
             raise RuntimeError("two tasks read from one connection at the same time")
         reader = self._reader = self._loop.create_future()
         self._read_by = deadline
-        self._expected = expected
+        self._block = None
         if deadline < self._timer_at:
             self._arm(deadline)
         if not self._reading:
             self._resume()
         return reader
 
-    def _serve(self, expected: int) -> asyncio.Future[bytes] | None:
+    def gather(self, start: bytes, size: int, seconds: float, deadline: float) -> Awaitable[bytes]:
+        if size > MAX_READ_BYTES:
+            _keep_memory()
+        # What comes until the loop's next turn comes with one read.
+        self._eager_reads = 0
+        reader = self.read(min(self._loop.time() + seconds, deadline))
+        self._block = _Block(start, min(size, MAX_GATHERED_BYTES), seconds, deadline)
+        return reader
+
+    def _serve(self) -> asyncio.Future[bytes] | None:
         """Return what a read gets without a wait: an error, or what the socket has; None where that is nothing."""
         reader: asyncio.Future[bytes] = self._loop.create_future()
         if self._interruption is not None:
@@ -338,7 +392,7 @@ class RegisteredStream(_SocketStream):
         data = None
         if self._eager_reads <= MAX_EAGER_READS:
             try:
-                data = self._receive(expected)
+                data = self._receive()
             except ReadError as error:
                 reader.set_exception(error)
                 return reader
@@ -359,8 +413,11 @@ class RegisteredStream(_SocketStream):
                 self._pause()
                 self._eager_reads = 1
             return
+        if self._block is not None:
+            self._fill(self._block, reader)
+            return
         try:
-            data = self._receive(self._expected)
+            data = self._receive()
         except ReadError as error:
             self._reader = None
             self._pause()
@@ -374,6 +431,29 @@ class RegisteredStream(_SocketStream):
         elif self._filled:
             self._eager_reads = 1
         reader.set_result(data)
+
+    def _fill(self, block: _Block, reader: asyncio.Future[bytes]) -> None:
+        """Read into the block; whoever waits for it hears only when it is full, or when no more can come."""
+        try:
+            if block.receive(self._sock):
+                if not block.is_full:
+                    self._read_by = min(self._loop.time() + block.seconds, block.deadline)
+                    return
+            else:
+                self._pause()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._pause()
+            failure = self._read_error(error)
+            failure.__cause__ = error
+            if not block.filled:
+                self._reader = self._block = None
+                reader.set_exception(failure)
+                return
+            self._interruption = failure
+        self._reader = self._block = None
+        reader.set_result(block.take())
 
     def _pause(self) -> None:
         if self._reading:
@@ -584,6 +664,7 @@ class RegisteredStream(_SocketStream):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._block = None
         self._watcher = None
         # Closed only now that the loop has forgotten it: its number may be the next socket's.
         self._sock.close()
@@ -623,7 +704,7 @@ class PortableStream(_SocketStream):
             raise self._closed_error()
         try:
             async with asyncio.timeout_at(_when(deadline)) as self._read_scope:
-                data = await self._loop.sock_recv(self._sock, max(self._read_size, min(expected, MAX_EXPECTED_BYTES)))
+                data = await self._loop.sock_recv(self._sock, max(self._read_size, min(expected, MAX_GATHERED_BYTES)))
         except TimeoutError as error:
             self._raise_interruption()
             if error.errno is not None:  # ETIMEDOUT of the operating system's own, not our deadline.
@@ -635,6 +716,9 @@ class PortableStream(_SocketStream):
             self._read_scope = None
         self._fit(len(data))
         return data
+
+    async def gather(self, start: bytes, size: int, seconds: float, deadline: float) -> bytes:
+        return start or await self.read(min(self._loop.time() + seconds, deadline), size)
 
     @property
     def unsent(self) -> bool:
@@ -748,6 +832,20 @@ class PortableStream(_SocketStream):
             self.interrupt(self._closed_error())
 
     close = abort
+
+
+@cache
+def _keep_memory() -> None:
+    """
+    Let glibc keep the memory of a body for the next one.
+
+    By default it gives free memory back to the system from 128 KiB on, and the next body has its pages made anew, which
+    costs more than to fill them. It learns from the blocks that come and go (M_MMAP_THRESHOLD in mallopt(3)): one that
+    nobody touches, and that so takes no memory, is enough. Whoever sets MALLOC_TRIM_THRESHOLD_ has their way.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(MemoryError):
+            bytes(USUAL_BLOCK_BYTES)
 
 
 def _make_look(sock: socket.socket) -> Callable[[int], object]:

@@ -356,13 +356,16 @@ class TLSStream:
 
     # Reading
 
-    async def read(self, deadline: float, expected: int = 0) -> bytes:
+    async def read(self, deadline: float) -> bytes:
         while True:
             if self._may_hold_more and (data := self._decrypt()) is not None:
                 return data
             if self._ended:
                 return self._last_word()
             self._feed(await self._inner.read(deadline))
+
+    async def gather(self, start: bytes, size: int, seconds: float, deadline: float) -> bytes:
+        return start or await self.read(min(asyncio.get_running_loop().time() + seconds, deadline))
 
     def read_ready(self) -> bytes | None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 import pytest
@@ -13,8 +14,8 @@ from aiosock.config import Limits, Timeout
 from aiosock.connection.exchange import Exchange
 from aiosock.connection.http1 import Connection, DialTimes
 from aiosock.message.request import Request
-from aiosock.message.response import Timings
-from aiosock.network.tcp import connect_tcp
+from aiosock.message.response import Response, Timings
+from aiosock.network.tcp import MAX_GATHERED_BYTES, connect_tcp
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Peer, Server, response
 
@@ -163,3 +164,143 @@ async def test_a_rest_that_comes_late_and_is_wrong_closes_the_connection(portabl
         await asyncio.wait(owner.tasks)
         assert owner.released == [connection]
         assert not connection.reusable
+
+
+async def read_whole(answer: Response) -> bytes:
+    """Read the body on the short road, which gathers it."""
+    return await answer.read()
+
+
+async def read_pieces(answer: Response) -> bytes:
+    """Read the body on the general road, piece by piece."""
+    return b"".join([piece async for piece in answer.iter_bytes()])
+
+
+READINGS = pytest.mark.parametrize("read", [read_whole, read_pieces])
+Reading = Callable[[Response], Awaitable[bytes]]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+
+@READINGS
+@pytest.mark.parametrize("size", [10, 100_000, MAX_GATHERED_BYTES, 2 * MAX_GATHERED_BYTES + 1])
+async def test_a_body_in_pieces_is_the_same_gathered_or_not(size: int, read: Reading, portable: bool) -> None:
+    content = bytes(range(251)) * (size // 251 + 1)
+    content = content[:size]
+    gate = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while await peer.read_request():
+            gate.clear()
+            await peer.send(HEAD % size + content[:4])
+            await gate.wait()
+            for start in range(4, size, 300_001):
+                await peer.send(content[start : start + 300_001])
+
+    async with Server(script) as server:
+        connection, owner = await connect(server, portable), Owner()
+        for _ in range(2):
+            answer = await start(connection, Request("GET", server.url), owner).begin()
+            asyncio.get_running_loop().call_soon(gate.set)
+            assert await read(answer) == content
+            assert connection.reusable
+            assert connection.is_alive()
+        connection.close()
+
+
+@READINGS
+@pytest.mark.parametrize("came", [0, 4, 100_000])
+async def test_a_cut_body_is_told_the_same_gathered_or_not(came: int, read: Reading, portable: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(HEAD % 1_000_000 + b"x" * came)
+
+    async with Server(script) as server:
+        connection, owner = await connect(server, portable), Owner()
+        answer = await start(connection, Request("GET", server.url), owner).begin()
+        with pytest.raises(aiosock.IncompleteBody, match=f"^the answer was cut: {came} of 1000000 bytes of its body"):
+            await read(answer)
+        assert owner.released == [connection]
+        assert not connection.reusable
+
+
+@READINGS
+@pytest.mark.parametrize("came", [0, 4])
+async def test_a_reset_body_is_told_the_same_gathered_or_not(came: int, read: Reading, portable: bool) -> None:
+    gate = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(HEAD % 1_000_000 + b"x" * came)
+        await gate.wait()
+        peer.reset()
+
+    async with Server(script) as server:
+        connection, owner = await connect(server, portable), Owner()
+        answer = await start(connection, Request("GET", server.url), owner).begin()
+        reading = asyncio.ensure_future(read(answer))
+        await asyncio.sleep(0)
+        gate.set()
+        with pytest.raises(aiosock.ReadError, match=r"^reading from 127.0.0.1:\d+ failed: Connection reset by peer "):
+            await reading
+        assert owner.released == [connection]
+        assert not connection.reusable
+
+
+@READINGS
+async def test_bytes_after_a_body_are_found_gathered_or_not(read: Reading, portable: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(HEAD % 100_000 + b"x")
+        await peer.send(b"x" * 99_999 + b"HTTP/1.1 200 OK\r\n")
+        await peer.wait_disconnect()
+
+    async with Server(script) as server:
+        connection, owner = await connect(server, portable), Owner()
+        answer = await start(connection, Request("GET", server.url), owner).begin()
+        assert await read(answer) == b"x" * 100_000
+        assert owner.released == [connection]
+        assert not (connection.reusable and connection.is_alive())
+        connection.abort()
+
+
+@READINGS
+@pytest.mark.parametrize("came", [0, 4])
+async def test_timeouts_in_a_body_are_told_the_same_gathered_or_not(came: int, read: Reading, portable: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(HEAD % 1_000_000 + b"x" * came)
+        await peer.wait_disconnect()
+
+    async with Server(script) as server:
+        for timeout, total, message in (
+            (Timeout(read=0.05), math.inf, r"^nothing came from 127.0.0.1:\d+ for 0.05 s "),
+            (Timeout(0.05, read=None), 0.05, "^the request took longer than 0.05 s in all; it was reading the body "),
+            (Timeout(0.05, read=9), 0.05, "^the request took longer than 0.05 s in all; it was reading the body "),
+        ):
+            connection, owner = await connect(server, portable), Owner()
+            deadline = asyncio.get_running_loop().time() + total
+            answer = await start(connection, Request("GET", server.url), owner, timeout, deadline).begin()
+            kind = aiosock.ReadTimeout if total == math.inf else aiosock.TotalTimeout
+            with pytest.raises(kind, match=message):
+                await read(answer)
+            assert owner.released == [connection]
+
+
+@READINGS
+async def test_a_cancelled_body_closes_the_connection_gathered_or_not(read: Reading, portable: bool) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(HEAD % 1_000_000 + b"x")
+        await peer.wait_disconnect()
+
+    async with Server(script) as server:
+        connection, owner = await connect(server, portable), Owner()
+        answer = await start(connection, Request("GET", server.url), owner).begin()
+        reading = asyncio.ensure_future(read(answer))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert owner.released == [connection]
+        assert not connection.is_alive()

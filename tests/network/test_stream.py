@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import math
 import os
@@ -20,7 +21,7 @@ import pytest
 
 from aiosock.errors import NetworkError, ReadError, ReadTimeout, WriteError, WriteTimeout
 from aiosock.network.stream import Stream
-from aiosock.network.tcp import SENDFILE, is_disconnect
+from aiosock.network.tcp import MAX_GATHERED_BYTES, SENDFILE, is_disconnect
 from aiosock.testing import Peer
 from tests.network.wire import Clock, Wire, arrived, read_all, receive, turns, until, wires
 
@@ -175,6 +176,116 @@ async def test_a_passed_deadline_ends_a_read_at_once(wire: Wire) -> None:
     stream, _ = await wire.open()
     with pytest.raises(ReadTimeout):
         await stream.read(asyncio.get_running_loop().time() - 1)
+
+
+# Gathering
+
+
+class Broken:
+    """A socket whose connection was reset."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.close = sock.close
+
+    def recv_into(self, buffer: memoryview) -> int:
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+async def test_what_is_gathered_is_what_was_sent(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    content = bytes(range(256)) * 6000
+
+    async def send() -> None:
+        await peer.send(content)
+        await peer.close()
+
+    sending = asyncio.create_task(send())
+    gathered = await stream.gather(b"start", 6, math.inf, math.inf)
+    while piece := await stream.gather(b"", 2 * MAX_GATHERED_BYTES, math.inf, math.inf):
+        assert len(piece) <= MAX_GATHERED_BYTES
+        gathered += piece
+    assert gathered == b"start" + content
+    await sending
+
+
+@wires(roads=("registered",), kinds=("tcp", "unix"))
+async def test_who_gathers_hears_only_when_all_is_there(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    gathering = asyncio.ensure_future(stream.gather(b"st", 10, math.inf, math.inf))
+    for piece in (b"a", b"r", b"t"):
+        await peer.send(piece)
+        await turns()
+        assert not gathering.done()
+    await peer.send(b" here, and on")
+    assert await gathering == b"start here"
+    assert await stream.read(math.inf) == b", and on"
+
+
+@wires(roads=("registered",), kinds=("tcp", "unix"))
+async def test_what_was_gathered_comes_before_the_failure(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    gathering = asyncio.ensure_future(stream.gather(b"", 10, math.inf, math.inf))
+    await peer.send(b"some")
+    await until(lambda: stream._block.filled)  # type: ignore[attr-defined]
+    stream._sock = Broken(stream._sock)  # type: ignore[attr-defined]
+    await peer.send(b"more")
+    assert await gathering == b"some"
+    with pytest.raises(ReadError, match="failed: Connection reset by peer"):
+        await stream.gather(b"", 6, math.inf, math.inf)
+
+
+async def test_gathering_gives_up_when_nothing_comes(wire: Wire) -> None:
+    stream, _ = await wire.open()
+    now = asyncio.get_running_loop().time()
+    for seconds, deadline in ((0.01, math.inf), (math.inf, soon()), (0.01, now + 100), (100, soon())):
+        with pytest.raises(ReadTimeout, match="nothing came from .* in time"):
+            await stream.gather(b"", 10, seconds, deadline)
+
+
+@wires(roads=("registered",), kinds=("tcp", "unix"))
+async def test_gathering_counts_the_pause_from_the_last_bytes(wire: Wire, clock: Clock) -> None:
+    stream, peer = await wire.open()
+    now = asyncio.get_running_loop().time()
+    gathering = asyncio.ensure_future(stream.gather(b"", 10, 10, now + 100))
+    for _ in range(3):
+        await turns()
+        clock.skip(8)
+        await peer.send(b"x")
+        await turns()
+        assert not gathering.done()
+    clock.skip(8)
+    await turns()
+    assert not gathering.done()
+    clock.skip(3)
+    with pytest.raises(ReadTimeout):
+        await gathering
+    now = asyncio.get_running_loop().time()
+    gathering = asyncio.ensure_future(stream.gather(b"", 10, 10, now + 15))
+    clock.skip(8)
+    await peer.send(b"x")
+    await turns()
+    clock.skip(8)
+    with pytest.raises(ReadTimeout):
+        await gathering
+
+
+@wires(roads=("registered",), kinds=("tcp", "unix"))
+async def test_gathering_is_interrupted_and_cancelled_as_reading_is(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    gathering = asyncio.ensure_future(stream.gather(b"", 10, math.inf, math.inf))
+    stream.interrupt(LookupError("enough"))
+    with pytest.raises(LookupError, match="enough"):
+        await gathering
+    gathering = asyncio.ensure_future(stream.gather(b"", 10, math.inf, math.inf))
+    gathering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gathering
+    await peer.send(b"goes on")
+    assert await stream.read(math.inf) == b"goes on"
+    gathering = asyncio.ensure_future(stream.gather(b"", 10, math.inf, math.inf))
+    stream.abort()
+    with pytest.raises(ReadError, match="closed on this side"):
+        await gathering
 
 
 # Interruption
