@@ -231,7 +231,7 @@ def summarize(results: Results) -> str:
         f"Measured on {results['date']} by `{results['command']}` on {results['machine']}; {results['python']}"
         + (f", uvloop {results['uvloop']}" if results["uvloop"] else "")
         + f"; {results['server']}, on loopback; {versions}.",
-        f"Medians of {results['rounds']} rounds in which all take turns; [here]({folder}/report.md) are all figures,"
+        f"Medians of {results['rounds']} rounds in which all take turns; [here]({folder}/report.md) are all figures, "
         "with quartiles, latencies, and what was to be reached.",
         "",
     ]
