@@ -326,6 +326,7 @@ class TLSStream:
         if not request_follows:
             self._flush()
         self._started = True
+        self._may_hold_more = self._incoming.pending > 0
         cipher = self._tls.cipher()
         self.info = StreamInfo(
             remote_address=self._inner.info.remote_address,
@@ -362,6 +363,9 @@ class TLSStream:
                 return data
             if self._ended:
                 return self._last_word()
+            if self._outgoing.pending:
+                # The handshake's last message: with it goes what is written in this turn, a request that departs late.
+                asyncio.get_running_loop().call_soon(self._flush)
             self._feed(await self._inner.read(deadline))
 
     def read_ready(self) -> bytes | None:
@@ -370,6 +374,7 @@ class TLSStream:
                 return data
             if self._ended:
                 return self._last_word()
+            self._flush()
             received = self._inner.read_ready()
             if received is None:
                 return None
