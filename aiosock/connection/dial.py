@@ -149,7 +149,7 @@ class Dialer:
         the same time the first gives it.
         """
         kept = self._sessions.get(origin)
-        if kept is not None and (stream.info.session_reused or kept is not offered):
+        if kept is not None and (stream.session_reused or kept is not offered):
             return
         session = stream.take_session()
         if session is None:
