@@ -99,11 +99,14 @@ class Dialer:
                 report(f"resolving {origin.host}")
                 addresses = await self._resolve(origin)
                 dns = perf_counter() - started
-            report(f"connecting to {', '.join(format_address(address, origin.port) for address in addresses)}")
-            stream = await race(
-                addresses,
-                lambda address: connect_tcp(address, origin.port, local_address=origin.local_address),
-            )
+            report(_connecting(tuple(addresses), origin.port))
+            if len(addresses) == 1:
+                stream = await connect_tcp(addresses[0], origin.port, local_address=origin.local_address)
+            else:
+                stream = await race(
+                    addresses,
+                    lambda address: connect_tcp(address, origin.port, local_address=origin.local_address),
+                )
         connected = perf_counter()
         tls: float | None = None
         if origin.tls is not None:
@@ -146,7 +149,7 @@ class Dialer:
         the same time the first gives it.
         """
         kept = self._sessions.get(origin)
-        if kept is not None and (stream.info.session_reused or kept is not offered):
+        if kept is not None and (stream.session_reused or kept is not offered):
             return
         session = stream.take_session()
         if session is None:
@@ -155,6 +158,12 @@ class Dialer:
         self._sessions.move_to_end(origin)
         if len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)
+
+
+# Reported for every connection, and hardly ever read.
+@lru_cache(maxsize=256)
+def _connecting(addresses: tuple[str, ...], port: int) -> str:
+    return f"connecting to {', '.join(format_address(address, port) for address in addresses)}"
 
 
 # Asked for every connection; parsing an address takes as long as a system call.

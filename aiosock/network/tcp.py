@@ -43,6 +43,8 @@ MAX_SEND_PARTS: Final = 64
 NOT_SENT_BY_KERNEL: Final = frozenset(
     (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EOVERFLOW, errno.ESPIPE, errno.EIO)
 )
+# Linux takes it as part of a socket's type.
+NON_BLOCKING: Final[int] = getattr(socket, "SOCK_NONBLOCK", 0)
 SENDFILE: Final = getattr(os, "sendfile", None)
 # `sendfile` reads the disk in the loop's thread where the file is not in memory yet: not more of it at a turn.
 MAX_FILE_SEND_BYTES: Final = 512 * 1024
@@ -89,11 +91,10 @@ async def connect_tcp(
     where = format_address(address, port)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = _make_socket(family)
     except OSError as error:
         raise ConnectError(f"{where}: {describe(error)}") from error
     try:
-        sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if local_address is not None:
@@ -107,6 +108,14 @@ async def connect_tcp(
     except BaseException:
         sock.close()
         raise
+
+
+def _make_socket(family: int) -> socket.socket:
+    """Return a stream socket that does not block; where the system can, it is made so by one call."""
+    sock = socket.socket(family, socket.SOCK_STREAM | NON_BLOCKING)
+    if not NON_BLOCKING:
+        sock.setblocking(False)
+    return sock
 
 
 def _connects_at_once(sock: socket.socket, address: str, port: int) -> bool:
@@ -144,11 +153,10 @@ async def connect_unix(path: str, *, portable: bool = False) -> Stream:
     if not hasattr(socket, "AF_UNIX"):
         raise ConnectError(f"{path}: this system has no Unix domain sockets")
     try:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = _make_socket(socket.AF_UNIX)
     except OSError as error:
         raise ConnectError(f"{path}: {describe(error)}") from error
     try:
-        sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, path)
         return _open(sock, portable)
     except (OSError, ValueError) as error:
@@ -176,17 +184,18 @@ class _SocketStream:
         "_closed",
         "_eager_reads",
         "_filled",
+        "_info",
         "_interruption",
         "_look",
         "_loop",
+        "_names",
         "_pending",
         "_process",
         "_read_size",
         "_sock",
         "_write_deadline",
+        "_write_error",
         "_write_seconds",
-        "info",
-        "write_error",
     )
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
@@ -202,12 +211,24 @@ class _SocketStream:
         self._pending: deque[memoryview] = deque()
         self._write_seconds = math.inf
         self._write_deadline = math.inf
-        self.write_error: Exception | None = None
-        # A Unix socket's own name is empty, an abstract one is bytes.
-        self.info = StreamInfo(
-            remote_address=_format_socket_name(sock.getpeername()),
-            local_address=_format_socket_name(sock.getsockname()),
-        )
+        self._write_error: Exception | None = None
+        # Asked for while there is a socket to ask, and put into words when somebody wants to know.
+        self._names: tuple[object, object] = sock.getpeername(), sock.getsockname()
+        self._info: StreamInfo | None = None
+
+    @property
+    def info(self) -> StreamInfo:
+        if self._info is None:
+            # A Unix socket's own name is empty, an abstract one is bytes.
+            remote, local = self._names
+            self._info = StreamInfo(_format_socket_name(remote), _format_socket_name(local))
+        return self._info
+
+    @property
+    def write_error(self) -> Exception | None:
+        if self._write_error is None and self._closed:
+            self._write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
+        return self._write_error
 
     def read_ready(self) -> bytes | None:
         if self._closed:
@@ -479,7 +500,7 @@ class RegisteredStream(_SocketStream):
     # Writing
 
     def write(self, data: bytes | memoryview) -> None:
-        if self.write_error is not None or self._closed:
+        if self._write_error is not None or self._closed:
             return
         if self._pending:
             self._pending.append(memoryview(data))
@@ -494,7 +515,7 @@ class RegisteredStream(_SocketStream):
             self._start_writing(self._on_writable)
 
     def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
-        if self.write_error is not None or self._closed:
+        if self._write_error is not None or self._closed:
             return
         sent = 0
         if not self.unsent:
@@ -558,9 +579,10 @@ class RegisteredStream(_SocketStream):
             drainer: asyncio.Future[None] = self._loop.create_future()
             self._drainers.append(drainer)
             await drainer
-        if self.write_error is not None:
+        error = self.write_error
+        if error is not None:
             # A fresh object for everyone who is told.
-            raise type(self.write_error)(*self.write_error.args) from self.write_error
+            raise type(error)(*error.args) from error
 
     def _on_writable(self) -> None:
         pending = self._pending
@@ -611,7 +633,7 @@ class RegisteredStream(_SocketStream):
 
     def _fail_writing(self, error: Exception) -> None:
         self._pending.clear()
-        self.write_error = error
+        self._write_error = error
         if self.unsent:
             self._stop_writing()
 
@@ -668,8 +690,6 @@ class RegisteredStream(_SocketStream):
         self._watcher = None
         # Closed only now that the loop has forgotten it: its number may be the next socket's.
         self._sock.close()
-        if self.write_error is None:
-            self.write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
         reader, self._reader = self._reader, None
         if self._loop.is_closed():
             return  # Whoever waited there can no longer be told, and no longer waits.
@@ -743,14 +763,14 @@ class PortableStream(_SocketStream):
         """Nothing is registered on this road, so nobody can be told."""
 
     def write(self, data: bytes | memoryview) -> None:
-        if self.write_error is not None or self._closed:
+        if self._write_error is not None or self._closed:
             return
         rest = memoryview(data)
         if not self._pending:
             try:
                 rest = rest[self._send(rest) :]
             except OSError as error:
-                self.write_error = self._send_error(error)
+                self._write_error = self._send_error(error)
                 return
         if rest:
             self._pending.append(rest)
@@ -791,15 +811,15 @@ class PortableStream(_SocketStream):
                     pending.popleft()
         except TimeoutError as error:
             if error.errno is not None:
-                self.write_error = self._send_error(error)
+                self._write_error = self._send_error(error)
             else:
-                self.write_error = self._write_timeout()
+                self._write_error = self._write_timeout()
                 self.interrupt(self._write_timeout())
         except OSError as error:
-            self.write_error = self._send_error(error)
+            self._write_error = self._send_error(error)
         except BaseException:
             if self.write_error is None:  # Not by `abort`, that is.
-                self.write_error = WriteError(f"sending to {self.info.remote_address} was cancelled")
+                self._write_error = WriteError(f"sending to {self.info.remote_address} was cancelled")
             raise
         finally:
             pending.clear()
@@ -809,8 +829,9 @@ class PortableStream(_SocketStream):
         if self._flusher is not None:
             # Waiting for the task, not awaiting it: whoever is cancelled here leaves the flushing alone.
             await asyncio.wait([self._flusher])
-        if self.write_error is not None:
-            raise type(self.write_error)(*self.write_error.args) from self.write_error
+        error = self.write_error
+        if error is not None:
+            raise type(error)(*error.args) from error
 
     def abort(self) -> None:
         if self._closed:
@@ -826,8 +847,6 @@ class PortableStream(_SocketStream):
                 except NotImplementedError:
                     break  # A loop without readers has none to forget.
         self._sock.close()
-        if self.write_error is None:
-            self.write_error = WriteError(f"the connection to {self.info.remote_address} was closed on this side")
         if self._read_scope is not None and not self._loop.is_closed():
             self.interrupt(self._closed_error())
 

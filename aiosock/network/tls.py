@@ -236,6 +236,12 @@ def _tls_words(error: BaseException) -> str:
     return describe(error)
 
 
+# Asked for every connection; `ssl` would do the same with a str, each time.
+@lru_cache(maxsize=256)
+def _encode_name(host: str) -> bytes:
+    return host.encode("idna")
+
+
 class TLSStream:
     """
     A TLS client's stream around another stream; made by `start_tls`.
@@ -253,6 +259,7 @@ class TLSStream:
         "_fault",
         "_host",
         "_incoming",
+        "_info",
         "_inner",
         "_may_hold_more",
         "_on_session",
@@ -261,7 +268,6 @@ class TLSStream:
         "_started",
         "_tls",
         "_write_error",
-        "info",
     )
 
     def __init__(
@@ -283,11 +289,10 @@ class TLSStream:
         # False once everything received was decrypted: until more comes, asking OpenSSL would only raise.
         self._may_hold_more = True
         self._on_session = on_session
-        self.info = inner.info
+        self._info: StreamInfo | None = None
         try:
-            self._tls = context.wrap_bio(
-                self._incoming, self._outgoing, server_hostname=server_hostname, session=session
-            )
+            name = _encode_name(server_hostname)
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name, session=session)
         except (ValueError, ssl.SSLError) as error:
             raise TLSError(f"TLS with {server_hostname} cannot begin: {_tls_words(error)}") from error
         # Given a buffer, it fills that and returns a number.
@@ -326,15 +331,26 @@ class TLSStream:
         if not request_follows:
             self._flush()
         self._started = True
-        cipher = self._tls.cipher()
-        self.info = StreamInfo(
-            remote_address=self._inner.info.remote_address,
-            local_address=self._inner.info.local_address,
-            tls_version=self._tls.version(),
-            cipher=cipher[0] if cipher else None,
-            alpn=self._tls.selected_alpn_protocol(),
-            session_reused=bool(self._tls.session_reused),
-        )
+        self._may_hold_more = self._incoming.pending > 0
+
+    @property
+    def info(self) -> StreamInfo:
+        if not self._started:
+            return self._inner.info
+        if self._info is None:
+            cipher = self._tls.cipher()
+            self._info = self._inner.info._replace(
+                tls_version=self._tls.version(),
+                cipher=cipher[0] if cipher else None,
+                alpn=self._tls.selected_alpn_protocol(),
+                session_reused=self.session_reused,
+            )
+        return self._info
+
+    @property
+    def session_reused(self) -> bool:
+        """The handshake was an abbreviated one; as in `info`, without the rest."""
+        return bool(self._tls.session_reused)
 
     def _handshake_failure(self, error: ssl.SSLError, received: bytes) -> str:
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -362,6 +378,9 @@ class TLSStream:
                 return data
             if self._ended:
                 return self._last_word()
+            if self._outgoing.pending:
+                # The handshake's last message: with it goes what is written in this turn, a request that departs late.
+                asyncio.get_running_loop().call_soon(self._flush)
             self._feed(await self._inner.read(deadline))
 
     async def gather(self, start: bytes, size: int, seconds: float, deadline: float) -> bytes:
@@ -373,6 +392,7 @@ class TLSStream:
                 return data
             if self._ended:
                 return self._last_word()
+            self._flush()
             received = self._inner.read_ready()
             if received is None:
                 return None

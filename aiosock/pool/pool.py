@@ -202,7 +202,6 @@ class Pool(Generic[C]):
         queue = waiter.queue
         queue.enqueue(waiter)
         self._waiting += 1
-        self._watch_deadline(waiter, waiter.enqueued_at)
         dial = queue.surplus
         if dial is not None and not dial.over:
             queue.surplus = None
@@ -213,6 +212,7 @@ class Pool(Generic[C]):
         else:
             self._line.note(queue)
             self._start_dials()
+        self._watch_deadline(waiter, waiter.enqueued_at)
         self._check()
 
     def _withdraw(self, waiter: Waiter[C]) -> None:
@@ -369,15 +369,21 @@ class Pool(Generic[C]):
 
     def _place_new(self, connection: C, dial: Dial[C]) -> None:
         """A dial succeeded: the oldest waiter has the connection; if that is not whom it was for, they swap dials."""
-        queue = dial.queue
-        if dial.waiter is not None:
-            queue.stop(dial.waiter)
-        waiter = self._oldest(queue, reused=False)
+        queue, waiter = dial.queue, dial.waiter
         if waiter is not None:
-            self._hand(connection, waiter, may_be_surplus=False)
-            self._start_dials()
-        else:
+            if not queue.queued and next(iter(queue.served)) is waiter:
+                # Nobody is older: the short road.
+                self._hand(connection, waiter, may_be_surplus=False)
+                return
+            queue.stop(waiter)
+        oldest = self._oldest(queue, reused=False)
+        if oldest is None:
             self._place(connection, queue)
+            return
+        self._hand(connection, oldest, may_be_surplus=False)
+        self._start_dials()
+        if waiter is not None and not waiter.future.done():
+            self._watch_deadline(waiter, self._moved_at)
 
     def _reassign(self, dial: Dial[C], *, may_be_surplus: bool) -> None:
         """
@@ -400,7 +406,11 @@ class Pool(Generic[C]):
     # Deadlines of those who wait
 
     def _watch_deadline(self, waiter: Waiter[C], since: float) -> None:
-        when = min(since + waiter.pool_seconds, waiter.deadline)
+        """Set the timer of a waiter; while a dial is under way for it, that is bounded, and not its place in line."""
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+            waiter.timer = None
+        when = waiter.deadline if waiter.dial is not None else min(since + waiter.pool_seconds, waiter.deadline)
         if when < math.inf:
             waiter.timer = self._loop.call_at(when, self._on_deadline, waiter, when)
 

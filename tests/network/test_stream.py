@@ -985,6 +985,17 @@ async def test_both_ends_of_the_connection_are_named(wire: Wire) -> None:
     assert (info.tls_version is not None) is (wire.kind == "tls")
 
 
+async def test_the_ends_are_named_also_once_the_connection_is_closed(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    expected = "/socket" if wire.kind == "unix" else ":"
+    stream.abort()
+    await peer.wait_disconnect()
+    assert expected in stream.info.remote_address
+    assert isinstance(stream.write_error, WriteError)
+    assert stream.write_error is stream.write_error
+    assert stream.info.remote_address in str(stream.write_error)
+
+
 async def test_a_stream_can_be_closed_when_its_reader_was_cancelled_with_it(wire: Wire) -> None:
     stream, peer = await wire.open()
 

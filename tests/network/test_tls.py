@@ -729,6 +729,30 @@ async def test_the_last_message_of_a_handshake_waits_for_the_first_use(
         stream.abort()
 
 
+async def test_the_last_message_of_a_handshake_goes_with_a_request_that_departs_after_a_read_began(
+    contexts: dict[str, SSLContext], client_context: SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(peer: Peer) -> None:
+        await peer.read()
+        await peer.send(b"answer")
+
+    async with Server(answer, ssl=contexts["TLS 1.3"]) as server:
+        inner = await connect_tcp("127.0.0.1", server.port)
+        stream = await start_tls(inner, client_context, "localhost", request_follows=True)
+        sent: list[bytes] = []
+        write = type(inner).write
+
+        def note(self: Stream, data: bytes) -> None:
+            sent.append(data)
+            write(self, data)
+
+        monkeypatch.setattr(type(inner), "write", note)
+        asyncio.get_running_loop().call_soon(stream.write, b"request")
+        assert await stream.read(math.inf) == b"answer"
+        assert len(sent) == 1
+        stream.abort()
+
+
 # Reading
 
 

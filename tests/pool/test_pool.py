@@ -619,6 +619,22 @@ async def test_a_queue_that_stands_still_is_a_pool_timeout_that_shows_who_holds_
 
 
 @timed
+async def test_who_has_a_dial_does_not_stand_in_line_until_an_older_one_has_its_connection() -> None:
+    bench = Bench(per_host=1)
+    older = bench.pool.take_ticket()
+    younger_task = await bench.request(pool=5)
+    older_task = await bench.request(ticket=older)
+    await asyncio.sleep(20)
+    assert done(younger_task) == "0"
+    bench.network.dials[0].succeed()
+    await older_task
+    lost = asyncio.get_running_loop().time()
+    await fails(younger_task, PoolTimeout, "stood still for 5 s")
+    assert asyncio.get_running_loop().time() == lost + 5
+    await bench.close()
+
+
+@timed
 async def test_ten_thousand_in_line_do_not_time_out_while_the_pool_works() -> None:
     bench = Bench(total=100, per_host=50)
     bench.pool.debug = False
