@@ -560,6 +560,118 @@ async def test_closing_closes_a_connection_that_was_handed_over() -> None:
     assert source.log == ["close"]
 
 
+# The short road of a body that is here whole
+
+
+class WholeSource(Source):
+    """Has the whole body at once, or None of it; writes down who asks."""
+
+    def __init__(self, whole: bytes | None, *pieces: bytes) -> None:
+        super().__init__(*pieces)
+        self.whole = whole
+
+    def take_whole(self) -> bytes | None:
+        self.log.append("take_whole")
+        return self.whole
+
+
+def direct(source: Source, headers: Any = None) -> Response:
+    return Response(200, headers=headers, source=source, request=GET, direct=True)
+
+
+async def test_a_body_that_is_here_whole_is_read_without_a_wait() -> None:
+    source = WholeSource(b"abc")
+    response = direct(source)
+    with pytest.raises(ResponseNotRead):
+        _ = response.content
+    assert response.read_ready()
+    assert response.content == await response.read() == b"abc"
+    assert response.read_ready()
+    assert source.log == ["take_whole"]
+    assert [piece async for piece in response.iter_bytes()] == [b"abc"]
+
+
+async def test_an_empty_body_that_is_here_is_read() -> None:
+    response = direct(WholeSource(b""))
+    assert response.read_ready()
+    assert response.content == b""
+
+
+async def test_a_body_that_is_not_here_comes_by_the_general_road() -> None:
+    source = WholeSource(None, b"ab", b"c")
+    response = direct(source)
+    assert not response.read_ready()
+    assert await response.read() == b"abc"
+    assert source.log == ["take_whole"] * 2
+
+
+async def test_a_source_that_does_not_offer_it_is_not_asked_for_the_whole() -> None:
+    response, _ = streamed(b"ab", b"c")
+    assert not response.read_ready()
+    assert await response.read() == b"abc"
+
+
+@pytest.mark.parametrize("name", ["Content-Encoding", "content-encoding"])
+async def test_a_coded_body_is_not_taken_whole(name: str) -> None:
+    source = WholeSource(b"never", gzip.compress(b"abc"))
+    response = direct(source, {name: "gzip"})
+    assert not response.read_ready()
+    assert await response.read() == b"abc"
+    assert source.log == []
+
+
+async def test_a_body_that_was_begun_or_given_up_is_not_taken_whole() -> None:
+    source = WholeSource(b"never", b"ab", b"c")
+    response = direct(source)
+    await anext(response.iter_bytes())
+    assert not response.read_ready()
+    with pytest.raises(StreamConsumed):
+        await response.read()
+    assert source.log == []
+    for end in (Response.abort, Response.close):
+        source = WholeSource(b"never", b"ab", b"c")
+        response = direct(source)
+        ended = end(response)
+        if ended is not None:
+            await ended
+        assert not response.read_ready()
+        with pytest.raises(StreamConsumed):
+            await response.read()
+        assert "take_whole" not in source.log
+
+
+async def test_a_whole_body_that_is_too_large_is_refused_once_and_for_all() -> None:
+    source = WholeSource(b"abc")
+    response = direct(source)
+    response.max_content_bytes = 2
+    with pytest.raises(ContentTooLarge, match="larger than 2 bytes") as info:
+        response.read_ready()
+    assert info.value.request is GET
+    assert source.log == ["take_whole", "abort"]
+    assert not response.read_ready()
+    with pytest.raises(StreamConsumed):
+        await response.read()
+    response = direct(WholeSource(b"abc"))
+    response.max_content_bytes = 3
+    assert await response.read() == b"abc"
+
+
+async def test_the_connection_is_asked_for_once_and_only_when_somebody_wants_to_know() -> None:
+    asked = []
+
+    def tell() -> ConnectionInfo:
+        asked.append(1)
+        return CONNECTION
+
+    response = Response(200, connection=tell)
+    assert asked == []
+    assert response.connection is CONNECTION
+    assert response.connection is CONNECTION
+    assert pickled(response).connection == CONNECTION
+    assert asked == [1]
+    assert pickled(Response(200, connection=tell)).connection == CONNECTION
+
+
 async def test_a_response_can_be_pickled_without_its_connection() -> None:
     response, _ = streamed(b"a", headers=[("A", "1"), ("a", "2")], timings=Timings(1.0), connection=CONNECTION)
     response.history = (Response(302, request=GET),)
