@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, closing
 from time import perf_counter
 from typing import Any
@@ -476,3 +476,52 @@ async def test_an_exchange_that_was_never_begun_does_not_count_for_ever(portable
             del exchange
         assert connection.outbox.under_way == 0
         assert owner.released == [connection]
+
+
+# The whole body at once
+
+
+async def test_the_whole_body_is_given_once_and_ends_the_exchange(portable: bool) -> None:
+    async with Server.answering(OK) as server:
+        connection, owner = await connect(server, portable), Owner()
+        exchange = start(connection, Request("GET", server.url), owner)
+        await exchange.begin()
+        assert exchange.take_whole() == b"ok"
+        assert owner.released == [connection]
+        assert connection.reusable
+        assert exchange.take_whole() is None
+        assert await exchange.receive() == b""
+        exchange.close()
+        exchange.abort()
+        assert owner.released == [connection]
+        assert connection.reusable
+        connection.close()
+
+
+async def test_the_whole_body_is_not_given_while_the_request_is_on_its_way(portable: bool) -> None:
+    seen = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+        await seen.wait()
+        yield b"y"
+
+    async def script(peer: Peer) -> None:
+        head = await peer.read_head()
+        assert head is not None
+        await peer.send(OK)
+        assert await peer.read_body(head) == b"xy"
+        await peer.wait_disconnect()
+
+    async with Server(script) as server:
+        connection, owner = await connect(server, portable), Owner()
+        exchange = start(connection, Request("POST", server.url, content=body()), owner)
+        answer = await exchange.begin()
+        assert exchange.take_whole() is None
+        assert not answer.read_ready()
+        assert owner.released == []
+        seen.set()
+        assert await answer.read() == b"ok"
+        assert owner.released == [connection]
+        assert connection.reusable
+        connection.close()
