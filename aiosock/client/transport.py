@@ -139,19 +139,22 @@ class NetworkTransport:
 
     def _head(self, request: Request) -> RequestHead:
         """Return the request's head; fields that are the same are checked and encoded once, and so are whole heads."""
+        method, target, authority = request.method, request.target, request.location.authority
         fields = tuple(request.headers.items())
         try:
             section = self._sections.get(fields)
         except TypeError:
-            section = None  # A value that has no hash: it is no str, and refused with a word.
+            # Something that has no hash, and may be no str: then it is refused with a word.
+            return RequestHead(method, target, authority, fields)
         if section is None:
             section = FieldSection(fields)
-            if len(section.encoded) > MAX_SECTION_BYTES:
-                return RequestHead(request.method, request.target, request.location.authority, section)
-            if len(self._sections) >= MAX_SECTIONS:
-                self._sections.clear()
-            self._sections[fields] = section
-        return self._remembered_head(request.method, request.target, request.location.authority, section)
+            if len(section.encoded) <= MAX_SECTION_BYTES:
+                if len(self._sections) >= MAX_SECTIONS:
+                    self._sections.clear()
+                self._sections[fields] = section
+        if len(section.encoded) + len(target) > MAX_SECTION_BYTES:
+            return RequestHead(method, target, authority, section)
+        return self._remembered_head(method, target, authority, section)
 
     async def close(self) -> None:
         """Close all connections, within a bounded time."""

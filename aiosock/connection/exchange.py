@@ -91,6 +91,7 @@ class Exchange:
         "_complete",
         "_continue_by",
         "_deadline",
+        "_draining",
         "_head",
         "_loop",
         "_nothing_written",
@@ -145,6 +146,7 @@ class Exchange:
         self._continue_by: float | None = None
         self._received = 0
         self._reading = False
+        self._draining = False
         self._nothing_written = False
         self._untouched = False
         self._switched = False
@@ -171,7 +173,7 @@ class Exchange:
             self._stream.limit_writes(math.inf if seconds is None else seconds, self._deadline)
             self._send()
             await self._receive_more()
-            if self._outgoing is not None:
+            if self._outgoing is not None and not protocol.at_eof:
                 raise RemoteProtocolError(f"{self._peer} answered before it was asked")
             while not isinstance(event := protocol.next_event(), ResponseStarted):
                 if event is NEED_DATA:
@@ -184,6 +186,7 @@ class Exchange:
                 response.informational = tuple(informational)
             return response
         except BaseException as error:
+            self._nothing_written |= self._outgoing is not None
             self._untouched = protocol.awaits_first_byte and _is_stale(error)
             self.abort()
             raise
@@ -521,7 +524,7 @@ class Exchange:
 
     def close(self) -> None:
         """Give up what is left of the body; a small rest is drained so that the connection lives."""
-        if self._over:
+        if self._over or self._draining:
             return
         if self._reading or self._switched or self._is_sending or not self._protocol.sending_done:
             self.abort()
@@ -536,6 +539,7 @@ class Exchange:
         if left <= 0 or (self._protocol.body_left or 0) > left or self._protocol.response_closes:
             self.abort()
             return
+        self._draining = True
         drain = self._loop.create_task(self._drain(left))
         # Not in the task itself: one that is cancelled before its first step would never get there.
         drain.add_done_callback(lambda _: self.abort())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_CACHED_URLS: Final = 1024
+MAX_CACHED_URL_LENGTH: Final = 4096
 
 Scalar: TypeAlias = str | int | float | bool | None
 Params: TypeAlias = str | Mapping[str, Scalar | Sequence[Scalar]] | Iterable[tuple[str, Scalar]]
@@ -99,7 +100,10 @@ def parse_url(text: str | URL) -> Location:
         InvalidURL: No host, an unknown scheme, a bad port, a host with a character that a host cannot have, or a
             control character or lone surrogate anywhere; the message shows the part.
     """
-    return _parse(text if isinstance(text, str) else text_of(text))
+    if not isinstance(text, str):
+        text = text_of(text)
+    # Kept are many, so that only those of a usual length are.
+    return _parse(text) if len(text) <= MAX_CACHED_URL_LENGTH else _parse.__wrapped__(text)
 
 
 def text_of(url: str | URL) -> str:

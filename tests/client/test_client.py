@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -304,3 +305,73 @@ async def test_a_transport_of_ones_own_takes_the_place_of_the_network() -> None:
         assert answer.connection is None
         assert client.pool == aiosock.PoolStats()
     assert transport.closed
+
+
+async def test_fields_of_the_client_that_change_go_out_with_the_next_request() -> None:
+    async with Server.answering(OK) as server, checked_client(headers={"X-One": "1"}) as client:
+
+        async def own() -> list[tuple[str, str]]:
+            await client.get(server.url)
+            return [field for field in server.requests[-1].headers if field[0].lower().startswith("x-")]
+
+        assert await own() == await own() == [("X-One", "1")]
+        client.headers["X-One"] = "2"
+        assert await own() == [("X-One", "2")]
+        client.headers.add("x-one", "3")
+        assert await own() == [("X-One", "2"), ("x-one", "3")]
+        client.headers["X-One"] = "1"
+        assert await own() == [("X-One", "1")]
+        del client.headers["X-One"]
+        assert await own() == []
+        client.headers = CIMultiDict({"x-ONE": "1"})
+        assert await own() == [("x-ONE", "1")]
+        client.headers["x-ONE"] = ["1"]  # type: ignore[assignment]  # that is the point
+        with pytest.raises(aiosock.InvalidHeader, match="x-ONE is a str, not list"):
+            await own()
+
+
+async def test_the_timeout_of_a_client_may_be_set_later() -> None:
+    async with Server.answering(OK) as server, checked_client() as client:
+        for value, expected in ((5, Timeout(5)), (0.5, Timeout(0.5)), (Timeout(read=1), Timeout(read=1))):
+            client.timeout = value
+            assert client.timeout == expected
+            assert client.build_request("GET", server.url).extensions["timeout"] == expected
+            answer = await client.get(server.url)
+            assert answer.request is not None
+            assert answer.request.extensions["timeout"] == expected
+        client.timeout = None
+        assert client.timeout == aiosock.config.as_timeout(None)
+        assert client.timeout.total is None
+
+
+@pytest.mark.parametrize("value", [-1, 0, math.nan, "5", True, (1, 2)], ids=repr)
+async def test_a_timeout_that_is_none_is_refused_and_the_old_one_stays(value: Any) -> None:
+    async with Client(timeout=7) as client:
+        with pytest.raises(aiosock.UsageError, match="^Timeout: total "):
+            client.timeout = value
+        assert client.timeout == Timeout(7)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "error"),
+    [
+        ("ftp://127.0.0.1/", {}, aiosock.InvalidURL),
+        ("/relative", {}, aiosock.InvalidURL),
+        ("http://127.0.0.1:1/", {"headers": {"A": 5}}, aiosock.InvalidHeader),
+        ("http://127.0.0.1:1/", {"content": 5}, aiosock.UsageError),
+        ("http://127.0.0.1:1/", {"timeout": -1}, aiosock.UsageError),
+    ],
+    ids=["scheme", "relative", "headers", "content", "timeout"],
+)
+@pytest.mark.parametrize("method", ["get", "head", "options", "post", "put", "patch", "delete", "query", "request"])
+async def test_what_cannot_be_asked_is_said_when_it_is_awaited(
+    method: str, url: str, options: dict[str, Any], error: type[Exception]
+) -> None:
+    async with Server.answering(OK) as server, checked_client() as client:
+        first = ("GET",) if method == "request" else ()
+        wrong = getattr(client, method)(*first, url, **options)
+        good, refused = await asyncio.gather(client.get(server.url), wrong, return_exceptions=True)
+        assert isinstance(good, aiosock.Response)
+        assert good.text == "ok"
+        assert type(refused) is error
+        check(client)

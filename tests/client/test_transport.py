@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
+from typing import Any
+
 import pytest
 
 import aiosock
 from aiosock import Limits, Request, SystemResolver
-from aiosock.client.transport import NetworkTransport
+from aiosock.client.transport import MAX_HEADS, MAX_ORIGINS, MAX_SECTION_BYTES, MAX_SECTIONS, NetworkTransport
 from aiosock.network.tls import TLSSettings
+from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Server, response
 
 
@@ -38,4 +42,121 @@ async def test_the_zone_of_an_address_is_for_connecting_alone() -> None:
     origin = transport._origin(Request("GET", "https://[fe80::1%25eth0]/"))
     assert (origin.host, origin.server_name) == ("fe80::1%eth0", "fe80::1")
     assert Request("GET", "https://[fe80::1%25eth0]/").location.authority == "[fe80::1]"
+    await transport.close()
+
+
+# Heads that were made before
+
+URL = "http://a.example/"
+
+
+async def test_requests_that_say_the_same_share_a_head() -> None:
+    transport = make_transport()
+    heads = [transport._head(Request("GET", URL, headers={"A": "b"})) for _ in range(2)]
+    assert heads[0] is heads[1]
+    await transport.close()
+
+
+FIELDS: list[list[tuple[str, str]]] = [
+    [],
+    [("X-A", "1"), ("X-B", "2")],
+    [("X-B", "2"), ("X-A", "1")],
+    [("x-a", "1"), ("X-B", "2")],
+    [("X-A", "2"), ("X-B", "1")],
+    [("X-A", "1"), ("X-A", "1"), ("X-B", "2")],
+    [("X-A", "1")],
+    [("X-A", "1 ")],
+    [("X-A", "1"), ("X-A", "2")],
+    [("X-A", "1, 2")],
+    [("X-A", "")],
+    [("X-A", "a")],
+    [("X-A", "A")],
+    [("Host", "other.example")],
+    [("host", "other.example")],
+    [("Host", "another.example")],
+    [("Connection", "close")],
+    [("Upgrade", "close")],
+]
+LINES = [("GET", URL), ("HEAD", URL), ("get", URL), ("GET", URL + "b"), ("GET", "http://b.example/")]
+
+
+async def test_requests_that_differ_in_anything_are_never_mixed_up() -> None:
+    transport = make_transport()
+    for _ in range(2):
+        for (method, url), fields in product(LINES, FIELDS):
+            request = Request(method, url, headers=fields)
+            expected = RequestHead(request.method, request.target, request.location.authority, fields)
+            head = transport._head(request)
+            for name in RequestHead.__slots__:
+                assert getattr(head, name) == getattr(expected, name), (method, url, fields)
+    await transport.close()
+
+
+@pytest.mark.parametrize("value", [["a"], {}, 5, b"a", None, True], ids=repr)
+async def test_a_value_that_is_no_str_is_refused_whether_it_has_a_hash_or_not(value: Any) -> None:
+    transport = make_transport()
+    for _ in range(2):
+        request = Request("GET", URL)
+        request.headers["X-Own"] = value
+        with pytest.raises(aiosock.InvalidHeader, match="^the value of X-Own is a str, not "):
+            await transport.send(request)
+    assert not transport._sections
+    assert transport._remembered_head.cache_info().currsize == 0
+    await transport.close()
+
+
+async def test_fields_that_are_refused_are_refused_again_and_in_the_same_words() -> None:
+    transport = make_transport()
+    for fields in ({"A B": "c"}, {"A": "b\r\nC: d"}, {"Content-Length": "x"}):
+        said = []
+        for _ in range(2):
+            with pytest.raises((aiosock.InvalidHeader, aiosock.LocalProtocolError)) as info:
+                transport._head(Request("GET", URL, headers=fields))
+            said.append(str(info.value))
+        assert said[0] == said[1]
+    assert not transport._sections
+    await transport.close()
+
+
+async def test_what_is_remembered_for_requests_has_bounds() -> None:
+    transport = make_transport()
+    most = 0
+    for number in range(2 * MAX_SECTIONS + 5):
+        for _ in range(2):
+            head = transport._head(Request("GET", URL, headers={"A": str(number)}))
+            assert head.encoded.endswith(b"\r\nA: %d\r\n\r\n" % number)
+        most = max(most, len(transport._sections))
+        assert len(transport._sections) <= MAX_SECTIONS
+    assert most == MAX_SECTIONS
+    for number in range(2 * MAX_HEADS + 5):
+        for _ in range(2):
+            head = transport._head(Request("GET", f"{URL}{number}"))
+            assert head.encoded.startswith(b"GET /%d " % number)
+        assert transport._remembered_head.cache_info().currsize <= MAX_HEADS
+    assert transport._remembered_head.cache_info().currsize == MAX_HEADS
+    most = 0
+    for number in range(MAX_ORIGINS + 5):
+        host = f"{number}.example"
+        assert transport._origin(Request("GET", f"http://{host}/")).host == host
+        most = max(most, len(transport._origins))
+        assert len(transport._origins) <= MAX_ORIGINS
+    assert most == MAX_ORIGINS
+    await transport.close()
+
+
+async def test_large_fields_are_not_remembered() -> None:
+    transport = make_transport()
+    without = len("\r\nA: \r\n\r\n")
+    for size, sections, heads in (
+        (MAX_SECTION_BYTES - 1, 1, 1),
+        (MAX_SECTION_BYTES, 1, 0),
+        (MAX_SECTION_BYTES + 1, 0, 0),
+    ):
+        transport._sections.clear()
+        transport._remembered_head.cache_clear()
+        value = "x" * (size - without)
+        for _ in range(2):
+            head = transport._head(Request("GET", URL, headers={"A": value}))
+            assert head.encoded == f"GET / HTTP/1.1\r\nHost: a.example\r\nA: {value}\r\n\r\n".encode()
+        assert (len(transport._sections), transport._remembered_head.cache_info().currsize) == (sections, heads)
     await transport.close()

@@ -133,3 +133,13 @@ async def test_one_session_serves_until_it_is_refused(certificates: Certificates
 )
 def test_what_is_an_address(host: str, expected: bool) -> None:
     assert is_address(host) is expected
+
+
+async def test_requests_on_all_its_connections_leave_by_one_outbox() -> None:
+    async with Server.answering(response()) as server:
+        dialer = Dialer(Pinned("127.0.0.1"), Limits())
+        pair = [await dialer.dial(origin_of(server), lambda _: None) for _ in range(2)]
+        assert pair[0].outbox is pair[1].outbox
+        assert Dialer(Pinned("127.0.0.1"), Limits())._outbox is not pair[0].outbox
+        for connection in pair:
+            connection.close()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, closing
 from time import perf_counter
+from typing import Any
 
 import pytest
 
@@ -13,9 +16,11 @@ import aiosock
 from aiosock.config import Limits, Timeout
 from aiosock.connection.exchange import Exchange
 from aiosock.connection.http1 import Connection, DialTimes
+from aiosock.connection.outbox import MAX_HOLD_SECONDS, Outbox
+from aiosock.errors import LocalProtocolError, RemoteProtocolError
 from aiosock.message.request import Request
 from aiosock.message.response import Response, Timings
-from aiosock.network.tcp import MAX_GATHERED_BYTES, connect_tcp
+from aiosock.network.tcp import MAX_GATHERED_BYTES, PortableStream, RegisteredStream, connect_tcp
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Peer, Server, response
 
@@ -304,3 +309,360 @@ async def test_a_cancelled_body_closes_the_connection_gathered_or_not(read: Read
             await reading
         assert owner.released == [connection]
         assert not connection.is_alive()
+        assert not connection.reusable
+
+
+# When requests leave
+
+OK = response(body=b"ok")
+
+
+class LoggingSocket(socket.socket):
+    """Writes down who sends."""
+
+    log: list[int]
+    number: int
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.log.append(self.number)
+        return super().send(data, flags)
+
+
+class Ends:
+    """
+    Connections with one outbox; their other ends are in the hands of the test.
+
+    Attributes:
+        connections: Our ends.
+        peers: Theirs.
+        log: The numbers of the connections in the order in which they sent.
+    """
+
+    def __init__(self, portable: bool, stack: ExitStack) -> None:
+        self._road = PortableStream if portable else RegisteredStream
+        self._stack = stack
+        self.connections: list[Connection] = []
+        self.peers: list[socket.socket] = []
+        self.log: list[int] = []
+
+    def open(self, count: int) -> Outbox:
+        """Open so many."""
+        loop = asyncio.get_running_loop()
+        outbox = Outbox(loop)
+        for number in range(count):
+            ours, theirs = socket.socketpair()
+            sock = LoggingSocket(fileno=ours.detach())
+            sock.log, sock.number = self.log, number
+            sock.setblocking(False)
+            theirs.setblocking(False)
+            self._stack.enter_context(closing(theirs))
+            connection = Connection(self._road(sock, loop), Limits(), DialTimes(None, 0.0, None), outbox)
+            self._stack.callback(connection.abort)
+            self.connections.append(connection)
+            self.peers.append(theirs)
+        return outbox
+
+    def arrived(self) -> list[bytes | None]:
+        """Return what each peer has got by now, None for nothing, ``b""`` for the end."""
+        pieces: list[bytes | None] = []
+        for peer in self.peers:
+            try:
+                pieces.append(peer.recv(65536))
+            except BlockingIOError:
+                pieces.append(None)
+        return pieces
+
+
+@pytest.fixture
+def ends(portable: bool) -> Iterator[Ends]:
+    with ExitStack() as stack:
+        yield Ends(portable, stack)
+
+
+def get(number: int) -> Request:
+    return Request("GET", f"http://a.example/{number}")
+
+
+def head_of(number: int) -> bytes:
+    return b"GET /%d HTTP/1.1\r\nHost: a.example\r\n\r\n" % number
+
+
+async def end(ends: Ends, *tasks: asyncio.Task[Any]) -> None:
+    """Answer all requests, and read the answers."""
+    for peer in ends.peers:
+        peer.send(OK)
+    for task in tasks:
+        assert await (await task).read() == b"ok"
+
+
+async def test_a_request_that_is_alone_leaves_at_once(ends: Ends) -> None:
+    outbox, owner = ends.open(1), Owner()
+    for number in range(2):
+        task = asyncio.ensure_future(start(ends.connections[0], get(number), owner).begin())
+        # We are back in the turn in which it took its first step.
+        await asyncio.sleep(0)
+        assert ends.arrived() == [head_of(number)]
+        assert outbox.under_way == 1
+        await end(ends, task)
+        assert outbox.under_way == 0
+
+
+async def test_requests_of_one_turn_leave_together_at_its_end_in_order(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosock.connection.exchange.perf_counter", lambda: 5.0)
+    outbox, owner = ends.open(4), Owner()
+    order = [2, 0, 3, 1]
+    exchanges = {number: start(ends.connections[number], get(number), owner) for number in order}
+    tasks = [asyncio.ensure_future(exchanges[number].begin()) for number in order]
+    await asyncio.sleep(0)
+    assert (ends.arrived(), ends.log, outbox.under_way) == ([None] * 4, [], 4)
+    await asyncio.sleep(0)
+    assert ends.log == order
+    assert ends.arrived() == [head_of(number) for number in range(4)]
+    await end(ends, *tasks)
+    assert outbox.under_way == 0
+    assert all(connection.reusable for connection in ends.connections)
+
+
+async def test_in_a_slow_turn_requests_do_not_wait_for_its_end(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 5.0
+    monkeypatch.setattr("aiosock.connection.exchange.perf_counter", lambda: now)
+    ends.open(3)
+    owner = Owner()
+    exchanges = [start(connection, get(number), owner) for number, connection in enumerate(ends.connections)]
+    tasks = [asyncio.ensure_future(exchange.begin()) for exchange in exchanges[:2]]
+    await asyncio.sleep(0)
+    assert ends.log == []
+    now += 2 * MAX_HOLD_SECONDS
+    waiting = exchanges[2].begin()
+    # Its first step, within this turn.
+    future = waiting.send(None)
+    assert ends.log == [0, 1, 2]
+    future.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        waiting.throw(asyncio.CancelledError())
+    for peer in ends.peers[:2]:
+        peer.send(OK)
+    for task in tasks:
+        assert await (await task).read() == b"ok"
+
+
+async def test_a_request_that_is_cancelled_before_it_departs_writes_nothing(ends: Ends) -> None:
+    outbox, owner = ends.open(2), Owner()
+    exchanges = [start(connection, get(number), owner) for number, connection in enumerate(ends.connections)]
+    task = asyncio.ensure_future(exchanges[0].begin())
+    waiting = exchanges[1].begin()
+    waiting.send(None).cancel()
+    with pytest.raises(asyncio.CancelledError):
+        waiting.throw(asyncio.CancelledError())
+    assert outbox.under_way == 1
+    assert owner.released == [ends.connections[1]]
+    assert not ends.connections[1].reusable
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert ends.log == [0]
+    assert ends.arrived() == [head_of(0), b""]
+    assert exchanges[1]._timings.sent_at is None
+    ends.peers.pop()
+    await end(ends, task)
+    assert outbox.under_way == 0
+
+
+async def test_a_request_whose_time_is_over_before_it_departs_writes_nothing(ends: Ends) -> None:
+    outbox, owner = ends.open(2), Owner()
+    deadlines = (math.inf, asyncio.get_running_loop().time())
+    exchanges = [
+        start(connection, get(number), owner, deadline=deadline)
+        for number, (connection, deadline) in enumerate(zip(ends.connections, deadlines, strict=True))
+    ]
+    task = asyncio.ensure_future(exchanges[0].begin())
+    with pytest.raises(aiosock.TotalTimeout):
+        await exchanges[1].begin()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert ends.arrived() == [head_of(0), b""]
+    ends.peers.pop()
+    await end(ends, task)
+    assert outbox.under_way == 0
+
+
+@pytest.mark.parametrize("portable", [False], ids=["registered"], indirect=True)
+async def test_an_answer_ahead_of_its_request_is_refused(ends: Ends) -> None:
+    outbox, owner = ends.open(2), Owner()
+    ends.peers[1].send(OK)
+    # The loop tells of what nobody reads, and the next who reads tries at once.
+    for _ in range(3):
+        await asyncio.sleep(0)
+    exchanges = [start(connection, get(number), owner) for number, connection in enumerate(ends.connections)]
+    task = asyncio.ensure_future(exchanges[0].begin())
+    with pytest.raises(RemoteProtocolError, match="answered before it was asked"):
+        await exchanges[1].begin()
+    assert not exchanges[1].safe_to_repeat
+    assert owner.released == [ends.connections[1]]
+    assert not ends.connections[1].reusable
+    await asyncio.sleep(0)
+    assert ends.arrived() == [head_of(0), b""]
+    ends.peers.pop()
+    await end(ends, task)
+    assert outbox.under_way == 0
+
+
+async def test_a_request_with_a_body_in_pieces_does_not_wait_for_others(ends: Ends) -> None:
+    ends.open(2)
+    owner = Owner()
+    exchanges = [
+        start(ends.connections[0], get(0), owner),
+        start(ends.connections[1], Request("POST", "http://a.example/1", content=iter([b"body"])), owner),
+    ]
+    tasks = [asyncio.ensure_future(exchange.begin()) for exchange in exchanges]
+    await asyncio.sleep(0)
+    first, second = ends.arrived()
+    assert first is None
+    assert second is not None
+    assert second.startswith(b"POST /1 HTTP/1.1\r\n")
+    assert ends.log == [1]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await end(ends, *tasks)
+    await asyncio.wait(owner.tasks)
+
+
+async def read(exchange: Exchange) -> None:
+    assert await (await exchange.begin()).read() == b"ok"
+
+
+async def iterate(exchange: Exchange) -> None:
+    assert [piece async for piece in (await exchange.begin()).iter_raw()] == [b"ok"]
+
+
+async def close(exchange: Exchange) -> None:
+    await (await exchange.begin()).close()
+
+
+async def abort(exchange: Exchange) -> None:
+    (await exchange.begin()).abort()
+
+
+async def give_up(exchange: Exchange) -> None:
+    exchange.abort()
+    exchange.abort()
+
+
+async def disconnect(exchange: Exchange) -> None:
+    with pytest.raises(aiosock.ServerDisconnected):
+        await exchange.begin()
+
+
+async def cancel(exchange: Exchange) -> None:
+    task = asyncio.ensure_future(exchange.begin())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def refuse(exchange: Exchange) -> None:
+    exchange.connection._protocol.receive_data(b"")
+    with pytest.raises(LocalProtocolError):
+        await exchange.begin()
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "with another"])
+@pytest.mark.parametrize(
+    ("use", "answer"),
+    [
+        (read, OK),
+        (read, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        (iterate, OK),
+        (close, OK),
+        (close, OK[:-1]),
+        (abort, OK),
+        (give_up, b""),
+        (disconnect, b"HTTP/1.1 200"),
+        (cancel, b""),
+        (refuse, b""),
+    ],
+    ids=["whole", "chunked", "pieces", "closed", "drained", "aborted", "given up", "cut", "cancelled", "not begun"],
+)
+async def test_who_is_under_way_is_counted_to_the_end(portable: bool, use: Any, answer: bytes, others: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(answer)
+        if use is not disconnect:
+            await peer.wait_disconnect()
+
+    async with Server(script) as server:
+        connection, owner = await connect(server, portable), Owner()
+        outbox = connection.outbox
+        outbox.under_way = others
+        exchange = start(connection, Request("GET", server.url), owner)
+        assert outbox.under_way == others + 1
+        await use(exchange)
+        if answer == OK[:-1]:
+            assert outbox.under_way == others + 1
+            for task in owner.tasks:
+                task.cancel()
+            await asyncio.wait(owner.tasks)
+        assert outbox.under_way == others
+        assert owner.released == [connection]
+        connection.abort()
+
+
+async def test_an_exchange_that_was_never_begun_does_not_count_for_ever(portable: bool) -> None:
+    async with Server.answering(OK) as server:
+        connection, owner = await connect(server, portable), Owner()
+        exchange = start(connection, Request("GET", server.url), owner)
+        with pytest.warns(ResourceWarning, match="neither read nor closed"):
+            del exchange
+        assert connection.outbox.under_way == 0
+        assert owner.released == [connection]
+
+
+# The whole body at once
+
+
+async def test_the_whole_body_is_given_once_and_ends_the_exchange(portable: bool) -> None:
+    async with Server.answering(OK) as server:
+        connection, owner = await connect(server, portable), Owner()
+        exchange = start(connection, Request("GET", server.url), owner)
+        await exchange.begin()
+        assert exchange.take_whole() == b"ok"
+        assert owner.released == [connection]
+        assert connection.reusable
+        assert exchange.take_whole() is None
+        assert await exchange.receive() == b""
+        exchange.close()
+        exchange.abort()
+        assert owner.released == [connection]
+        assert connection.reusable
+        connection.close()
+
+
+async def test_the_whole_body_is_not_given_while_the_request_is_on_its_way(portable: bool) -> None:
+    seen = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+        await seen.wait()
+        yield b"y"
+
+    async def script(peer: Peer) -> None:
+        head = await peer.read_head()
+        assert head is not None
+        await peer.send(OK)
+        assert await peer.read_body(head) == b"xy"
+        await peer.wait_disconnect()
+
+    async with Server(script) as server:
+        connection, owner = await connect(server, portable), Owner()
+        exchange = start(connection, Request("POST", server.url, content=body()), owner)
+        answer = await exchange.begin()
+        assert exchange.take_whole() is None
+        assert not answer.read_ready()
+        assert owner.released == []
+        seen.set()
+        assert await answer.read() == b"ok"
+        assert owner.released == [connection]
+        assert connection.reusable
+        connection.close()

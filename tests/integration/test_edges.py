@@ -15,7 +15,7 @@ import aiosock
 from aiosock import Limits, Timeout
 from aiosock.network import tcp
 from aiosock.testing import Peer, Server, response
-from tests.kit.clients import checked_client, settled
+from tests.kit.clients import checked_client, settled, transport_of
 
 OK = response(body=b"ok")
 SIZE = 250_000
@@ -249,3 +249,32 @@ async def test_a_path_that_no_socket_can_have_is_a_connect_error() -> None:
     async with checked_client(uds="a\0b", limits=Limits()) as client:
         with pytest.raises(aiosock.ConnectError):
             await client.get("http://service.example/")
+
+
+async def test_of_requests_that_end_in_any_way_none_stays_under_way() -> None:
+    async def script(peer: Peer) -> None:
+        while (request := await peer.read_request()) is not None:
+            if request.target == "/cut":
+                return
+            if request.target == "/silent":
+                await peer.wait_disconnect()
+                return
+            await peer.send(response(302, headers=[("Location", "/")]) if request.target == "/moved" else OK)
+
+    async with Server(script) as server, checked_client() as client:
+        outbox = transport_of(client).pool._dial.__self__._outbox  # type: ignore[attr-defined]  # the dialer's
+        paths = ["/", "/moved", "/cut", "/silent"] * 4
+        tasks = [asyncio.ensure_future(client.get(server.url + path)) for path in paths]
+        # Those that were moved come twice.
+        while len(server.requests) < 20:
+            await asyncio.sleep(0)
+        assert outbox.under_way >= 4
+        for task, path in zip(tasks, paths, strict=True):
+            if path == "/silent":
+                task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        kinds = [type(result) for result in results]
+        cut, cancelled = aiosock.ServerDisconnected, asyncio.CancelledError
+        assert kinds == [aiosock.Response, aiosock.Response, cut, cancelled] * 4
+        assert outbox.under_way == 0
+        await settled(client)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ssl import SSLContext
 
 import pytest
 
@@ -361,3 +362,32 @@ async def test_the_local_address_is_bound() -> None:
         answer = await client.get(server.url)
         assert answer.connection is not None
         assert answer.connection.local_address.startswith("127.0.0.2:")
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+async def test_a_response_tells_its_connection_when_asked_and_its_own_number(
+    secure: bool, server_context: SSLContext, ca_file: str
+) -> None:
+    context, verify = (server_context, ca_file) if secure else (None, True)
+    async with Server.answering(OK, ssl=context) as server:
+        async with checked_client(verify=verify) as client:
+            answers = [await client.get(server.url) for _ in range(3)]
+            async with client.stream("GET", server.url) as streamed:
+                pass
+            answers.append(streamed)
+            # None of them was asked yet.
+            assert all(callable(answer._connection) for answer in answers)
+            second = answers[1].connection
+            assert second is not None
+            assert (second.requests_served, second.reused) == (2, True)
+            assert second.remote_address == f"127.0.0.1:{server.port}"
+            assert (second.tls_version is not None) is secure
+            assert answers[1].connection is second
+        # Closed by now.
+        infos = [answer.connection for answer in answers]
+        assert [info and info.requests_served for info in infos] == [1, 2, 3, 4]
+        assert [info and info.reused for info in infos] == [False, True, True, True]
+        for info in infos:
+            assert info is not None
+            assert info._replace(requests_served=2, reused=True) == second
+        assert server.connections == 1

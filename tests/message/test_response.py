@@ -7,6 +7,7 @@ import codecs
 import gzip
 import json
 import pickle
+import random
 import zlib
 from datetime import timedelta
 from decimal import Decimal
@@ -26,8 +27,10 @@ from aiosock.errors import (
     StreamConsumed,
     UsageError,
 )
+from aiosock.message.decoding import MAX_BYTES_AT_ONCE, SLICE_BYTES
 from aiosock.message.request import Request
-from aiosock.message.response import ConnectionInfo, Response, Timings
+from aiosock.message.response import ConnectionInfo, Response, Timings, assemble
+from aiosock.protocol.http1 import ResponseStarted
 
 GET = Request("GET", "https://user:pass@h:8443/a?secret#f")
 CONNECTION = ConnectionInfo("192.0.2.1:443", "192.0.2.2:50000", "TLSv1.3", "X", "http/1.1", False, 1, False)
@@ -558,6 +561,157 @@ async def test_closing_closes_a_connection_that_was_handed_over() -> None:
     await response.close()
     assert stream.closed
     assert source.log == ["close"]
+
+
+# The short road of a body that is here whole
+
+
+class WholeSource(Source):
+    """Has the whole body at once, or None of it; writes down who asks."""
+
+    def __init__(self, whole: bytes | None, *pieces: bytes) -> None:
+        super().__init__(*pieces)
+        self.whole = whole
+
+    def take_whole(self) -> bytes | None:
+        self.log.append("take_whole")
+        return self.whole
+
+
+def direct(source: Source, headers: Any = ()) -> Response:
+    head = ResponseStarted(200, "OK", "HTTP/1.1", CIMultiDict(headers), (), None)
+    return assemble(head, GET, source, Timings(0.0), lambda: CONNECTION)
+
+
+async def test_a_body_that_is_here_whole_is_read_without_a_wait() -> None:
+    source = WholeSource(b"abc")
+    response = direct(source)
+    with pytest.raises(ResponseNotRead):
+        _ = response.content
+    assert response.read_ready()
+    assert response.content == await response.read() == b"abc"
+    assert response.read_ready()
+    assert source.log == ["take_whole"]
+    assert [piece async for piece in response.iter_bytes()] == [b"abc"]
+
+
+async def test_an_empty_body_that_is_here_is_read() -> None:
+    response = direct(WholeSource(b""))
+    assert response.read_ready()
+    assert response.content == b""
+
+
+async def test_a_body_that_is_not_here_comes_by_the_general_road() -> None:
+    source = WholeSource(None, b"ab", b"c")
+    response = direct(source)
+    assert not response.read_ready()
+    assert await response.read() == b"abc"
+    assert source.log == ["take_whole"] * 2
+
+
+async def test_a_source_that_does_not_offer_it_is_not_asked_for_the_whole() -> None:
+    response, _ = streamed(b"ab", b"c")
+    assert not response.read_ready()
+    assert await response.read() == b"abc"
+
+
+@pytest.mark.parametrize("name", ["Content-Encoding", "content-encoding"])
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip"])
+async def test_a_small_gzip_body_that_is_here_whole_is_decoded_at_once(name: str, coding: str) -> None:
+    source = WholeSource(gzip.compress(b"abc"))
+    response = direct(source, {name: coding})
+    assert response.read_ready()
+    assert response.content == b"abc"
+    assert source.log == ["take_whole"]
+
+
+PACKED = gzip.compress(b"x" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("codings", "whole", "expected"),
+    [
+        (["gzip"], PACKED * 2, b"x" * 2000),
+        (["gzip"], PACKED + b"\0" * 9, b"x" * 1000),
+        (["gzip"], gzip.compress(b"x" * (MAX_BYTES_AT_ONCE + 1)), b"x" * (MAX_BYTES_AT_ONCE + 1)),
+        (["gzip"], gzip.compress(b"x" * MAX_BYTES_AT_ONCE), b"x" * MAX_BYTES_AT_ONCE),
+        (["gzip"], gzip.compress(random.Random(1).randbytes(SLICE_BYTES)), random.Random(1).randbytes(SLICE_BYTES)),
+        (["GZip"], PACKED, b"x" * 1000),
+        (["deflate"], zlib.compress(b"x" * 1000), b"x" * 1000),
+        (["gzip, gzip"], gzip.compress(PACKED), b"x" * 1000),
+        (["gzip", "gzip"], gzip.compress(PACKED), b"x" * 1000),
+        (["identity"], b"abc", b"abc"),
+        (["nobody-knows"], b"abc", b"abc"),
+        (["gzip"], b"", b""),
+        (["gzip"], PACKED[:-1], DecodingError),
+        (["gzip"], b"x" + PACKED, DecodingError),
+        (["gzip"], PACKED[:-8] + b"wrong" + PACKED[-3:], DecodingError),
+    ],
+)
+async def test_a_coded_body_is_the_same_on_both_roads(codings: list[str], whole: bytes, expected: Any) -> None:
+    headers = [("Content-Encoding", coding) for coding in codings]
+    for source in (WholeSource(whole), WholeSource(None, *[whole[at : at + 7] for at in range(0, len(whole), 7)])):
+        response = direct(source, headers)
+        if isinstance(expected, bytes):
+            assert await response.read() == expected
+            assert source.log.count("abort") == 0
+        else:
+            with pytest.raises(expected) as info:
+                await response.read()
+            assert info.value.request is GET
+            assert source.log[-1] == "abort"
+
+
+async def test_a_body_that_was_begun_or_given_up_is_not_taken_whole() -> None:
+    source = WholeSource(b"never", b"ab", b"c")
+    response = direct(source)
+    await anext(response.iter_bytes())
+    assert not response.read_ready()
+    with pytest.raises(StreamConsumed):
+        await response.read()
+    assert source.log == []
+    for end in (Response.abort, Response.close):
+        source = WholeSource(b"never", b"ab", b"c")
+        response = direct(source)
+        ended = end(response)
+        if ended is not None:
+            await ended
+        assert not response.read_ready()
+        with pytest.raises(StreamConsumed):
+            await response.read()
+        assert "take_whole" not in source.log
+
+
+async def test_a_whole_body_that_is_too_large_is_refused_once_and_for_all() -> None:
+    source = WholeSource(b"abc")
+    response = direct(source)
+    response.max_content_bytes = 2
+    with pytest.raises(ContentTooLarge, match="larger than 2 bytes") as info:
+        response.read_ready()
+    assert info.value.request is GET
+    assert source.log == ["take_whole", "abort"]
+    assert not response.read_ready()
+    with pytest.raises(StreamConsumed):
+        await response.read()
+    response = direct(WholeSource(b"abc"))
+    response.max_content_bytes = 3
+    assert await response.read() == b"abc"
+
+
+async def test_the_connection_is_asked_for_once_and_only_when_somebody_wants_to_know() -> None:
+    asked = []
+
+    def tell() -> ConnectionInfo:
+        asked.append(1)
+        return CONNECTION
+
+    response = Response(200, connection=tell)
+    assert asked == []
+    assert response.connection is CONNECTION
+    assert response.connection is CONNECTION
+    assert pickled(response).connection == CONNECTION
+    assert asked == [1]
+    assert pickled(Response(200, connection=tell)).connection == CONNECTION
 
 
 async def test_a_response_can_be_pickled_without_its_connection() -> None:

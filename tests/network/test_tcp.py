@@ -12,12 +12,14 @@ import logging
 import math
 import os
 import platform
+import select
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -29,6 +31,7 @@ from aiosock.network.tcp import (
     MIN_READ_BYTES,
     PortableStream,
     RegisteredStream,
+    _connects_at_once,
     connect_tcp,
     connect_unix,
     describe,
@@ -174,6 +177,132 @@ async def test_a_zone_is_passed_on() -> None:
     zone = socket.if_nameindex()[0][1]
     with pytest.raises(ConnectError, match=rf"^\[fe80::1%{zone}\]:1: (?!.*not known)"):
         await connect_tcp(f"fe80::1%{zone}", 1)
+
+
+class FakeSocket:
+    """Gives these codes to who connects."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = list(codes)
+        self.targets: list[object] = []
+
+    def connect_ex(self, target: object) -> int:
+        self.targets.append(target)
+        return self.codes.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("codes", "connected"),
+    [
+        ([0], True),
+        ([errno.EISCONN], True),
+        ([errno.EINPROGRESS, 0], True),
+        ([errno.EINPROGRESS, errno.EISCONN], True),
+        ([errno.EINPROGRESS, errno.EALREADY], False),
+        ([errno.EINPROGRESS, errno.EINPROGRESS], False),
+        ([errno.EALREADY], False),
+    ],
+    ids=lambda value: "-".join(errno.errorcode.get(code, "0") for code in value) if isinstance(value, list) else None,
+)
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_connection_is_looked_at_twice_at_most(address: str, codes: list[int], connected: bool) -> None:
+    fake: Any = FakeSocket(*codes)
+    assert _connects_at_once(fake, address, 80) is connected
+    assert fake.codes == []
+    assert fake.targets == [(address.encode(), 80)] * len(codes)
+
+
+@pytest.mark.parametrize(
+    "codes", [[errno.ECONNREFUSED], [errno.EINPROGRESS, errno.ECONNREFUSED]], ids=["first look", "second look"]
+)
+def test_a_connection_that_fails_at_a_look_raises_what_the_system_says(codes: list[int]) -> None:
+    fake: Any = FakeSocket(*codes)
+    with pytest.raises(ConnectionRefusedError, match="Connection refused"):
+        _connects_at_once(fake, "127.0.0.1", 80)
+    assert fake.codes == []
+
+
+def test_a_zone_and_a_system_without_these_codes_are_left_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake: Any = FakeSocket()
+    assert _connects_at_once(fake, "fe80::1%eth0", 80) is False
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "name", "nt")
+        connected = _connects_at_once(fake, "127.0.0.1", 80)
+    assert connected is False
+    assert fake.targets == []
+
+
+@BOTH
+async def test_a_connection_within_the_machine_takes_no_turn(portable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwanted(*_: object) -> None:
+        raise AssertionError("the loop was asked to connect")
+
+    async with Server(linger) as server:
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", unwanted)
+        connecting = connect_tcp("127.0.0.1", server.port, portable=portable)
+        with pytest.raises(StopIteration) as ended:
+            connecting.send(None)
+        ended.value.value.abort()
+
+
+class HesitantSocket(socket.socket):
+    """Says at both looks that it is still connecting."""
+
+    looks = 0
+
+    def connect_ex(self, address: Any) -> int:
+        self.looks += 1
+        if self.looks == 1:
+            super().connect_ex(address)
+            return errno.EINPROGRESS
+        return errno.EALREADY
+
+
+@BOTH
+async def test_a_connection_in_progress_is_waited_for_by_the_loop(
+    portable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    connect, waited = loop.sock_connect, []
+
+    async def watched(sock: Any, address: Any) -> None:
+        waited.append((sock.looks, address))
+        await connect(sock, address)
+
+    monkeypatch.setattr(loop, "sock_connect", watched)
+    async with Server(linger) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr("aiosock.network.tcp.socket.socket", HesitantSocket)
+            stream = await connect_tcp("127.0.0.1", server.port, portable=portable)
+        port = server.port
+        assert waited == [(2, ("127.0.0.1", port))]
+        assert stream.info.remote_address == f"127.0.0.1:{port}"
+        stream.write(b"x")
+        assert stream.write_error is None
+        stream.close()
+    monkeypatch.setattr("aiosock.network.tcp.socket.socket", HesitantSocket)
+    with pytest.raises(ConnectError, match=f"^127.0.0.1:{port}: Connection refused$"):
+        await connect_tcp("127.0.0.1", port, portable=portable)
+
+
+async def test_a_connection_that_nobody_accepts_is_waited_for_until_it_is_called_off() -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = listener.getsockname()[1]
+        # Until the queue of those who want to be accepted is full.
+        for _ in range(64):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            if not _connects_at_once(sock, "127.0.0.1", port):
+                break
+        else:
+            pytest.skip("this system accepts without end")
+        connecting = asyncio.ensure_future(connect_tcp("127.0.0.1", port))
+        await turns()
+        assert not connecting.done()
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
 
 
 # Unix sockets
@@ -372,6 +501,55 @@ async def test_the_socket_is_tried_ahead_of_the_loop_only_after_a_read_that_was_
         peer.send(bytes(MIN_READ_BYTES + 1))
         assert len(await reading) == MIN_READ_BYTES + 1
     stream.close()
+
+
+@pytest.mark.parametrize("poll", [True, False], ids=["poll", "no poll"])
+@ROADS
+async def test_a_look_tells_nothing_from_data_from_the_end(
+    road: Road, poll: bool, pair: tuple[WatchedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not poll:
+        monkeypatch.delattr(select, "poll", raising=False)
+    elif not hasattr(select, "poll"):
+        pytest.skip("this system has no poll")
+    sock, peer = pair
+    stream = road(sock, asyncio.get_running_loop())
+    for _ in range(3):
+        assert stream.read_ready() is None
+    # Where there is something that looks, no read is in vain.
+    assert len(sock.asked) == (0 if poll else 3)
+    for data in (b"one", b"two"):
+        peer.send(data)
+        assert stream.read_ready() == data
+        assert stream.read_ready() is None
+    peer.close()
+    assert stream.read_ready() == b""
+    stream.abort()
+    with pytest.raises(ReadError, match="closed on this side"):
+        stream.read_ready()
+
+
+@pytest.mark.parametrize("poll", [True, False], ids=["poll", "no poll"])
+@ROADS
+async def test_a_look_at_a_connection_that_was_reset_raises(
+    road: Road, poll: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not poll:
+        monkeypatch.delattr(select, "poll", raising=False)
+    peers: list[Peer] = []
+
+    async def keep(peer: Peer) -> None:
+        peers.append(peer)
+        await peer.wait_disconnect()
+
+    async with Server(keep) as server:
+        stream = await connect_tcp("127.0.0.1", server.port, portable=road is PortableStream)
+        await until(lambda: peers)
+        assert stream.read_ready() is None
+        peers[0].reset()
+        with pytest.raises(ReadError, match="Connection reset"):
+            stream.read_ready()
+        stream.abort()
 
 
 @ROADS
@@ -584,6 +762,7 @@ def test_a_disconnect_is_told_from_other_faults() -> None:
     assert not is_disconnect(TimeoutError(errno.ETIMEDOUT, "x"))
     assert not is_disconnect(OSError(errno.ENETDOWN, "x"))
     assert not is_disconnect(ValueError("x"))
+    assert not is_disconnect(None)
     assert not is_disconnect(None)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 import pytest
 
+from aiosock.connection.dial import Origin
 from aiosock.errors import ConnectError, ConnectTimeout
 from aiosock.pool.origin import Dial, Queue, Waiter
 from tests.pool.fakes import A, FakeConnection, Network, timed, turns
@@ -167,6 +169,112 @@ async def test_a_dial_that_goes_on_for_another_has_that_ones_whole_time() -> Non
     assert not dial.over
     network.dials[0].succeed()
     await dial.task
+
+
+def timers() -> int:
+    """Return how many timers the loop has that would still go off."""
+    scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    return sum(not handle.cancelled() for handle in scheduled)
+
+
+def bounded(queue: Queue[FakeConnection], sequence: int, seconds: float | None) -> Waiter[FakeConnection]:
+    """Put somebody in line whose dial may take so long."""
+    added = waiter(queue, sequence)
+    added.connect_seconds = seconds
+    return added
+
+
+@timed
+async def test_a_dial_leaves_no_timer_behind_however_it_ends() -> None:
+    queue, network = queue_of(), Network()
+    assert timers() == 0
+    for number, end in enumerate(("success", "failure", "called off", "time over", "called off at once")):
+        dial = start(queue, network, bounded(queue, number, 3))
+        assert dial.task is not None
+        if end != "called off at once":
+            await turns()
+            assert timers() == 1
+        if end == "success":
+            network.dials[0].succeed()
+        elif end == "failure":
+            network.dials[0].fail(ConnectError("refused"))
+        elif end.startswith("called off"):
+            dial.task.cancel()
+        await asyncio.wait([dial.task])
+        assert dial.expired is (end == "time over")
+        assert dial.task.cancelled() is end.startswith("called off")
+        assert timers() == 0, end
+
+
+@timed
+async def test_a_dial_that_is_served_to_others_has_one_timer_or_none() -> None:
+    loop = asyncio.get_running_loop()
+    queue, network = queue_of(), Network()
+    first = bounded(queue, 1, 3)
+    dial = start(queue, network, first)
+    await turns()
+    for number, seconds in enumerate((5, None, 7, 2), 2):
+        queue.remove(first)
+        first = bounded(queue, number, seconds)
+        dial.serve(first, loop.time())
+        assert timers() == (seconds is not None)
+    began = loop.time()
+    assert dial.task is not None
+    with pytest.raises(ConnectTimeout, match="took longer than 2 s; it was connecting to a"):
+        await dial.task
+    assert loop.time() == began + 2
+    assert timers() == 0
+
+
+class Reluctant:
+    """Dials, and takes a while to leave when it is called off."""
+
+    async def dial(self, to: Origin, report: Callable[[str], None]) -> FakeConnection:
+        report("on its way")
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(1)
+        raise AssertionError
+
+
+@timed
+async def test_a_dial_called_off_is_no_timeout_even_after_its_time() -> None:
+    loop = asyncio.get_running_loop()
+    for calls, error in ((0, ConnectTimeout), (1, asyncio.CancelledError)):
+        queue = queue_of()
+        waiting = bounded(queue, 1, 3)
+        dial = Dial(queue, waiting)
+        dial.task = task = asyncio.ensure_future(dial.run(Reluctant().dial))
+        for _ in range(calls):
+            loop.call_later(3.5, task.cancel)
+        with pytest.raises(error):
+            await task
+        assert dial.expired
+
+
+@timed
+async def test_a_dial_called_off_ahead_of_its_time_is_no_timeout() -> None:
+    queue = queue_of()
+    dial = Dial(queue, bounded(queue, 1, 3))
+    dial.task = task = asyncio.ensure_future(dial.run(Reluctant().dial))
+    # What is left to do then takes until after the time.
+    asyncio.get_running_loop().call_later(2.5, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert timers() == 0
+
+
+@timed
+async def test_the_time_of_a_dial_that_is_nobodys_task_is_of_no_account() -> None:
+    queue, network = queue_of(), Network()
+    dial = Dial(queue, bounded(queue, 1, 3))
+    task = asyncio.ensure_future(dial.run(network.dial))
+    await asyncio.sleep(5)
+    assert not dial.expired
+    connection = network.dials[0].succeed()
+    assert await task is connection
+    assert timers() == 0
 
 
 async def test_errors_of_the_dialler_pass_as_they_are() -> None:

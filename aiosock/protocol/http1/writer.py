@@ -87,7 +87,8 @@ class FieldSection:
                     self.expects_continue |= value.strip(" \t").lower() == "100-continue"
                 else:
                     self.offers_upgrade = True
-            lines.append(f"{name}: {value}")
+            # Their characters, whatever a subclass of str makes of being formatted: what is equal is sent alike.
+            lines.append("".join((name, ": ", value)))
         self._frame(length, transfer)
         self.has_body = self.chunked or self.content_length > 0
         self.encoded = _encode([*lines, "", ""])
@@ -156,7 +157,7 @@ def _begin(method: str, target: str, host: str) -> bytes:
     if not grammar.is_token(method):
         raise LocalProtocolError(f"the method is not a token: {method[:40]!r}")
     _check_target(method, target)
-    return _encode([f"{method} {target} HTTP/1.1", f"Host: {host}"])
+    return _encode([" ".join((method, target, "HTTP/1.1")), "".join(("Host: ", host))])
 
 
 _DECIDING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade"})

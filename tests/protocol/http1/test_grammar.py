@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from aiosock.errors import HeadTooLarge, RemoteProtocolError
 from aiosock.protocol.http1.grammar import (
+    _SEEN_LINES,
     FIELD_BYTES,
     KNOWN_NAMES,
+    MAX_SEEN_BYTES,
+    MAX_SEEN_LINES,
     TOKEN_CHARS,
     is_token,
     parse_chunk_size,
@@ -231,6 +234,66 @@ def test_more_fields_than_the_limit_are_refused_with_both_numbers() -> None:
     assert len(parse_fields(["A: b"] * 5, 5)) == 5
     with pytest.raises(HeadTooLarge, match="has 6 fields; the limit is 5"):
         parse_fields(["A: b"] * 6, 5)
+
+
+# Lines that came before
+
+
+def test_a_line_that_came_before_gives_the_same_field_and_fields_of_its_own() -> None:
+    lines = ["Server: a", "server:a ", "X-Own: b", "Server: a"]
+    for _ in range(3):
+        fields = parse_fields(lines, 4)
+        assert [(str(name), value) for name, value in fields.items()] == [
+            ("Server", "a"),
+            ("server", "a"),
+            ("X-Own", "b"),
+            ("Server", "a"),
+        ]
+        fields["Server"] = "changed"
+    assert _SEEN_LINES == {"Server: a": ("Server", "a"), "server:a ": ("server", "a")}
+
+
+def test_more_fields_than_the_limit_are_refused_also_when_their_lines_came_before() -> None:
+    parse_fields(["Server: a"] * 3, 3)
+    for _ in range(2):
+        with pytest.raises(HeadTooLarge, match="the answer has 3 fields; the limit is 2"):
+            parse_fields(["Server: a"] * 3, 2)
+
+
+def test_what_is_unlikely_to_come_again_is_not_remembered() -> None:
+    names = ("Set-Cookie", "set-cookie", "SET-COOKIE", "X-Request-Id", "x-request-id", "CF-RAY", "cf-ray", "X-Own")
+    lines = [f"{name}: secret" for name in names]
+    for _ in range(2):
+        assert list(parse_fields(lines, 100).values()) == ["secret"] * len(names)
+    assert not _SEEN_LINES
+
+
+def test_lines_are_remembered_within_bounds() -> None:
+    most = 0
+    for number in range(2 * MAX_SEEN_LINES + 10):
+        assert parse_fields([f"Age: {number}"] * 2, 2).getall("Age") == [str(number)] * 2
+        most = max(most, len(_SEEN_LINES))
+        assert len(_SEEN_LINES) <= MAX_SEEN_LINES
+    assert most == MAX_SEEN_LINES
+
+
+def test_long_lines_are_not_remembered() -> None:
+    for size, remembered in ((MAX_SEEN_BYTES, True), (MAX_SEEN_BYTES + 1, False)):
+        line = "Server: ".ljust(size, "x")
+        for _ in range(2):
+            assert parse_fields([line], 1)["Server"] == line[8:]
+        assert (line in _SEEN_LINES) is remembered
+
+
+@pytest.mark.parametrize("line", ["Server", "Server : a", "\tServer: a", "a b: c", ": a", ""])
+def test_what_is_no_field_is_refused_again_and_in_the_same_words(line: str) -> None:
+    said = []
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError) as info:
+            parse_fields(["Age: 1", line, "Age: 2"], 100)
+        said.append(str(info.value))
+    assert said[0] == said[1]
+    assert line not in _SEEN_LINES
 
 
 # Content-Length

@@ -19,15 +19,21 @@ from aiosock.protocol.http1 import (
     NEED_DATA,
     BodyData,
     BodyEnded,
+    Connection,
     Event,
     InformationalReceived,
+    RequestHead,
     ResponseStarted,
 )
+from aiosock.protocol.http1.grammar import _SEEN_LINES
 from aiosock.protocol.http1.parser import (
+    _SEEN_HEADS,
     MAX_CHUNK_LINE_BYTES,
     MAX_EMPTY_LINES,
     MAX_INFORMATIONAL,
     MAX_LINE_BYTES,
+    MAX_SEEN_HEAD_BYTES,
+    MAX_SEEN_HEADS,
     Parser,
 )
 
@@ -882,6 +888,12 @@ CASES = {
     ),
     "head": Case(HEAD + b"Content-Length: 5\r\n\r\nHTTP/1.1 200", "HEAD"),
     "304": Case(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
+    "204, with more behind": Case(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"),
+    "the last": Case(HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\nab"),
+    "kept": Case(HEAD + b"Keep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nab"),
+    "HTTP/1.0, sized": Case(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab"),
+    "HTTP/1.0, kept": Case(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nab"),
+    "framed twice": Case(HEAD + b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nab"),
     "until close": Case(HEAD + b"A: b\r\n\r\nabc\r\n\r\ndef"),
     "until close, empty": Case(HEAD + b"A: b\r\n\r\n"),
     "HTTP/1.0": Case(b"HTTP/1.0 200 OK\r\n\r\nabc"),
@@ -1003,6 +1015,289 @@ def test_mutated_and_cut_into_any_pieces_the_events_are_the_same(name: str, data
     cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=8))
     assert mutant.parse(pieces_of(mutant.data, cuts)).same_as(whole)
     assert mutant.parse(mutant.data[i : i + 1] for i in range(len(raw))).same_as(whole)
+
+
+# The short road of a body that is here whole
+
+
+@dataclass
+class Reading:
+    """What came of an answer, read by one road or the other, and how that left the connection."""
+
+    events: list[Event]
+    error: str
+    standing: tuple[object, ...]
+    # How often the short road gave the body; no part of what both roads agree on.
+    shortened: int = 0
+
+    def same_as(self, other: Reading) -> bool:
+        return (self.events, self.error, self.standing) == (other.events, other.error, other.standing)
+
+
+def asked(case: Case) -> Connection:
+    """Return a connection on which the case's request was sent."""
+    limits = dict(case.limits)
+    longest = limits.pop("max_line_bytes", MAX_LINE_BYTES)
+    connection = Connection(**limits)
+    connection._max_line_bytes = longest
+    fields = [("Upgrade", "a")] if case.upgrade else []
+    target = "a.example:443" if case.method == "CONNECT" else "/"
+    connection.send_request(RequestHead(case.method, target, "a.example", fields))
+    return connection
+
+
+def standing(connection: Connection) -> tuple[object, ...]:
+    return (
+        connection.state,
+        connection.buffered,
+        connection.reusable,
+        connection.body_left,
+        connection.response_closes,
+        connection.framing_ends_connection,
+        connection.keep_alive_seconds,
+        connection.at_eof,
+        connection.untouched,
+        # What was read of an answer is not held on to once it is over.
+        connection.state == "done" and not connection.buffered and len(connection._buffer),
+    )
+
+
+def take_body(connection: Connection) -> bytes | None:
+    """Take the short road; where that does not lead anywhere, nothing has changed."""
+    before = standing(connection)
+    body = connection.take_body()
+    if body is None:
+        assert standing(connection) == before
+    else:
+        assert connection.state == "done"
+        assert connection.take_body() is None
+    return body
+
+
+def read(case: Case, *turns: Iterable[bytes], short: bool = False, patient: bool = False) -> Reading:
+    """
+    Feed the pieces of each turn, then take what there is.
+
+    Args:
+        short: Ask for the whole body before each event that follows the head.
+        patient: Do not take a part of a body whose length is known, as long as more may come.
+    """
+    connection = asked(case)
+    events: list[Event] = []
+    error = ""
+    shortened = 0
+    try:
+        for number, turn in enumerate(turns, 1):
+            for piece in turn:
+                connection.receive_data(piece)
+            while True:
+                body = take_body(connection) if short else None
+                if body is not None:
+                    shortened += 1
+                    events += [BodyData(body), END] if body else [END]
+                if patient and connection.state == "sized" and number < len(turns):
+                    break
+                if (event := connection.next_event()) is NEED_DATA:
+                    break
+                add(events, event)
+    except RemoteProtocolError as failure:
+        error = repr(failure)
+        assert take_body(connection) is None
+    return Reading(events, error, standing(connection), shortened)
+
+
+def came_whole(reading: Reading) -> bool:
+    """A body whose length is known, by the head, is here to its end."""
+    started = [event for event in reading.events if isinstance(event, ResponseStarted)]
+    return reading.standing[0] == "done" and started[0].content_length is not None
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("end", ["no end of file", "end of file later", "end of file at once"])
+def test_the_short_road_gives_what_the_events_give_however_it_is_cut(name: str, end: str) -> None:
+    case = CASES[name]
+    data = case.data
+
+    def roads(*pieces: bytes) -> tuple[Reading, Reading, Reading]:
+        turns = [[piece] for piece in pieces]
+        if end == "end of file later":
+            turns.append([EOF])
+        elif end == "end of file at once":
+            turns = [[*pieces, EOF]]
+        by_events = read(case, *turns)
+        eager = read(case, *turns, short=True)
+        patient = read(case, *turns, short=True, patient=True)
+        assert eager.same_as(by_events), pieces
+        assert patient.same_as(by_events), pieces
+        assert patient.shortened == came_whole(by_events), pieces
+        assert eager.shortened <= patient.shortened
+        return by_events, eager, patient
+
+    whole, eager, _ = roads(*pieces_of(data, []))
+    assert eager.shortened == came_whole(whole)
+    for cuts in (*([cut] for cut in range(1, len(data))), range(len(data))):
+        cut, _, _ = roads(*pieces_of(data, cuts))
+        assert (cut.events, bool(cut.error)) == (whole.events, bool(whole.error)), cuts
+        # A connection that failed is closed with whatever it holds.
+        assert cut.error or cut.standing == whole.standing, cuts
+
+
+def test_the_short_road_is_closed_once_a_part_of_the_body_was_taken() -> None:
+    connection = asked(Case(b""))
+    connection.receive_data(HEAD + b"Content-Length: 5\r\n\r\nhe")
+    assert isinstance(connection.next_event(), ResponseStarted)
+    assert take_body(connection) is None
+    assert connection.next_event() == BodyData(b"he")
+    connection.receive_data(b"llo")
+    assert take_body(connection) is None
+    assert connection.body_left == 3
+    assert connection.next_event() == BodyData(b"llo")
+    assert take_body(connection) is None
+    assert connection.next_event() == END
+    assert connection.reusable
+
+
+def test_the_short_road_leads_through_answer_after_answer() -> None:
+    connection = asked(Case(b""))
+    for body in (b"one", b"", b"three"):
+        connection.receive_data(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert take_body(connection) is None
+        assert isinstance(connection.next_event(), ResponseStarted)
+        assert take_body(connection) == body
+        assert connection.reusable
+        assert connection.next_event() is NEED_DATA
+        connection.send_request(RequestHead("GET", "/", "a.example", ()))
+
+
+# Heads that came before
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_answer_that_comes_again_means_the_same_again(name: str) -> None:
+    case = CASES[name]
+    first = read(case, [case.data], [EOF])
+    head_came = any(isinstance(event, ResponseStarted) for event in first.events)
+    again = read(case, [case.data], [EOF])
+    assert again.same_as(first)
+    assert [list(event.headers.items()) for event in again.events if isinstance(event, ResponseStarted)] == [
+        list(event.headers.items()) for event in first.events if isinstance(event, ResponseStarted)
+    ]
+    # What was refused is refused by being looked at again.
+    assert head_came or not _SEEN_HEADS
+
+
+def test_a_remembered_head_gives_fields_of_its_own_each_time() -> None:
+    data = HEAD + b"Server: a\r\nX-Own: b\r\nContent-Length: 0\r\n\r\n"
+    expected = CIMultiDict([("Server", "a"), ("X-Own", "b"), ("Content-Length", "0")])
+    for _ in range(3):
+        (head, _) = answer(data)
+        assert isinstance(head, ResponseStarted)
+        assert head.headers == expected
+        head.headers["Server"] = "changed"
+        head.headers.add("X-Own", "more")
+        del head.headers["Content-Length"]
+    assert len(_SEEN_HEADS) == 1
+
+
+@pytest.mark.parametrize("limit", ["max_fields", "max_line_bytes", "max_head_bytes"])
+def test_a_head_remembered_under_loose_limits_is_held_to_those_of_another_parser(limit: str) -> None:
+    longest = b"X: " + b"x" * 60
+    data = HEAD + longest + b"\r\nServer: abc\r\nConnection: X\r\n\r\n"
+    loose = parse([data])
+    assert data in _SEEN_HEADS
+    most = {"max_fields": 3, "max_line_bytes": len(longest), "max_head_bytes": len(data)}[limit]
+    assert parse([data], **{limit: most}).same_as(loose)
+    for _ in range(2):
+        assert type(error_of(data, **{limit: most - 1})) is HeadTooLarge
+    assert parse([data]).same_as(loose)
+
+
+ASKED = {
+    "GET": {"method": "GET"},
+    "HEAD": {"method": "HEAD"},
+    "CONNECT": {"method": "CONNECT"},
+    "upgrade": {"method": "GET", "upgrade": True},
+    "HEAD with upgrade": {"method": "HEAD", "upgrade": True},
+}
+ANSWERS = {
+    "sized": HEAD + b"Content-Length: 2\r\n\r\nab",
+    "chunked": CHUNKED + b"1\r\na\r\n0\r\n\r\n",
+    "until close": HEAD + b"Server: a\r\n\r\nab",
+    "101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\n\r\nab",
+    "404": b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nab",
+}
+
+
+@pytest.mark.parametrize("data", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("later", ASKED)
+@pytest.mark.parametrize("earlier", ASKED)
+def test_a_head_means_what_it_means_for_the_request_whatever_it_answered_before(
+    earlier: str, later: str, data: bytes
+) -> None:
+    alone = parse([data], **ASKED[later])  # type: ignore[arg-type]
+    _SEEN_HEADS.clear()
+    parse([data], **ASKED[earlier])  # type: ignore[arg-type]
+    assert parse([data], **ASKED[later]).same_as(alone)  # type: ignore[arg-type]
+
+
+def test_what_heads_mean_depends_on_the_request() -> None:
+    states = {name: parse([ANSWERS["sized"]], **options).state for name, options in ASKED.items()}  # type: ignore[arg-type]
+    assert states == {
+        "GET": "done",
+        "HEAD": "done",
+        "CONNECT": "switched",
+        "upgrade": "done",
+        "HEAD with upgrade": "done",
+    }
+    assert parse([ANSWERS["sized"]], "HEAD").rest == b"ab"
+    assert parse([ANSWERS["sized"]], "GET").rest == b""
+    assert parse([ANSWERS["101"]], upgrade=True).state == "switched"
+    assert parse([ANSWERS["101"]]).state == "failed"
+
+
+@pytest.mark.parametrize("name", [b"Set-Cookie", b"set-cookie", b"SET-COOKIE"])
+def test_cookies_are_not_remembered(name: bytes) -> None:
+    data = b"HTTP/1.1 204 No Content\r\nServer: a\r\n" + name + b": secret=1\r\n\r\n"
+    for _ in range(2):
+        (head, _) = answer(data)
+        assert isinstance(head, ResponseStarted)
+        assert head.headers.getall("Set-Cookie") == ["secret=1"]
+    assert not _SEEN_HEADS
+    assert not [line for line in _SEEN_LINES if "secret" in line]
+
+
+def test_informational_heads_are_not_remembered() -> None:
+    go = b"HTTP/1.1 100 Continue\r\nServer: a\r\n\r\n"
+    for _ in range(2):
+        assert answer(go * 2 + b"HTTP/1.1 204 No\r\n\r\n") == [
+            *[InformationalReceived(100, "Continue", CIMultiDict([("Server", "a")]))] * 2,
+            started(204, "No", length=0),
+            END,
+        ]
+    assert list(_SEEN_HEADS) == [b"HTTP/1.1 204 No\r\n\r\n"]
+
+
+def test_heads_are_remembered_within_bounds() -> None:
+    most = 0
+    for number in range(2 * MAX_SEEN_HEADS + 10):
+        # Each twice, as one that was forgotten is read again.
+        for _ in range(2):
+            assert answer(b"HTTP/1.1 204 No\r\nAge: %d\r\n\r\n" % number)[0] == started(
+                204, "No", ("Age", str(number)), length=0
+            )
+        most = max(most, len(_SEEN_HEADS))
+        assert len(_SEEN_HEADS) <= MAX_SEEN_HEADS
+    assert most == MAX_SEEN_HEADS
+
+
+def test_long_heads_are_not_remembered() -> None:
+    without = len(b"HTTP/1.1 204 No\r\nX: \r\n\r\n")
+    for size, remembered in ((MAX_SEEN_HEAD_BYTES, True), (MAX_SEEN_HEAD_BYTES + 1, False)):
+        data = b"HTTP/1.1 204 No\r\nX: " + b"x" * (size - without) + b"\r\n\r\n"
+        assert len(data) == size
+        first = parse([data])
+        assert (data in _SEEN_HEADS) is remembered
+        assert parse([data]).same_as(first)
 
 
 # Time

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosock.errors import InvalidHeader, LocalProtocolError
-from aiosock.protocol.http1 import RequestHead
+from aiosock.protocol.http1 import FieldSection, RequestHead
 from aiosock.protocol.http1.grammar import FIELD_BYTES, is_token
 from aiosock.protocol.http1.writer import encode_trailers
 
@@ -315,6 +317,59 @@ def test_the_head_knows_whether_it_offers_another_protocol(fields: list[tuple[st
     assert RequestHead("GET", "/", "a", fields).offers_upgrade is offers
 
 
+# Fields that several requests share
+
+FLAGS = ("encoded", "content_length", "chunked", "has_body", "closes", "expects_continue", "offers_upgrade", "method")
+FIELDS = {
+    "none": [],
+    "plain": [("Accept", "*/*"), ("X-Own", "a"), ("x-own", "b")],
+    "sized": [("Content-Length", "5")],
+    "sized, empty": [("Content-Length", "0")],
+    "chunked": [("Transfer-Encoding", "gzip"), ("transfer-encoding", "Chunked")],
+    "close": [("A", "b"), ("Connection", "keep-alive, Close")],
+    "expect": [("Expect", " 100-Continue"), ("Content-Length", "1")],
+    "upgrade": [("Upgrade", "a"), ("Connection", "upgrade")],
+    "host": [("A", "b"), ("HOST", "other.example"), ("C", "d")],
+}
+
+
+def told(head: RequestHead) -> list[object]:
+    return [getattr(head, name) for name in FLAGS]
+
+
+@pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
+def test_a_section_stands_for_its_fields_in_every_request(fields: list[tuple[str, str]]) -> None:
+    section = FieldSection(iter(fields))
+    for method, target, host in [
+        ("GET", "/", "a.example"),
+        ("POST", "/b", "b.example:8080"),
+        ("GET", "/", "a.example"),
+    ]:
+        assert told(RequestHead(method, target, host, section)) == told(RequestHead(method, target, host, fields))
+    own = dict(fields).get("HOST")
+    assert section.host == own
+    for name in ("content_length", "chunked", "has_body", "closes", "expects_continue", "offers_upgrade"):
+        assert getattr(section, name) == getattr(RequestHead("GET", "/", "a.example", fields), name)
+    assert b"Host: %b\r\n" % (own or "a.example").encode() in RequestHead("GET", "/", "a.example", section).encoded
+
+
+def test_a_section_with_a_host_is_checked_for_each_request_with_it() -> None:
+    section = FieldSection([("Host", "a\r\nX: y")])
+    for _ in range(2):
+        with pytest.raises(InvalidHeader, match="the value of Host"):
+            RequestHead("GET", "/", "a.example", section)
+
+
+@pytest.mark.parametrize("value", [5, None, b"a", ["a"], True], ids=repr)
+@pytest.mark.parametrize("name", ["X-Own", "Accept", "Host", "Content-Length", "Connection", "Expect", "Upgrade"])
+def test_a_value_that_is_no_str_is_refused(name: str, value: object) -> None:
+    fields: list[tuple[str, Any]] = [("A", "b"), (name, value)]
+    with pytest.raises(InvalidHeader, match=f"^the value of {name} is a str, not {type(value).__name__}$"):
+        FieldSection(fields)
+    with pytest.raises(InvalidHeader, match=f"^the value of {name} is a str, not {type(value).__name__}$"):
+        RequestHead("GET", "/", "a.example", fields)
+
+
 def test_its_repr_shows_no_target_and_no_field() -> None:
     assert repr(RequestHead("GET", "/?token=secret", "a", [("A", "secret")])) == "<RequestHead GET>"
 
@@ -382,3 +437,19 @@ def test_fields_of_any_text_are_refused_or_go_out_as_exactly_that_many_lines(fie
     assert head.encoded[:-4].split(b"\r\n") == expected
     assert head.encoded.count(b"\r") == head.encoded.count(b"\n") == len(expected) + 1
     assert all(is_token(name) for name, _ in fields)
+
+
+_framing = st.sampled_from([pair for fields in FIELDS.values() for pair in fields])
+
+
+@given(st.lists(st.one_of(st.tuples(_names, _values), _framing), max_size=6))
+def test_a_section_of_any_fields_is_refused_or_gives_the_same_bytes(fields: list[tuple[str, str]]) -> None:
+    def outcome(make: Callable[[], RequestHead]) -> object:
+        try:
+            return told(make())
+        except (InvalidHeader, LocalProtocolError) as error:
+            return type(error), str(error)
+
+    assert outcome(lambda: RequestHead("POST", "/", "a.example", FieldSection(fields))) == outcome(
+        lambda: RequestHead("POST", "/", "a.example", iter(fields))
+    )
