@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from itertools import product
 from typing import Any
 
@@ -159,4 +160,35 @@ async def test_large_fields_are_not_remembered() -> None:
             head = transport._head(Request("GET", URL, headers={"A": value}))
             assert head.encoded == f"GET / HTTP/1.1\r\nHost: a.example\r\nA: {value}\r\n\r\n".encode()
         assert (len(transport._sections), transport._remembered_head.cache_info().currsize) == (sections, heads)
+    await transport.close()
+
+
+class Level(str, Enum):  # noqa: UP042 - a StrEnum writes itself as it compares
+    """Writes itself otherwise than it compares."""
+
+    LOW = "low"
+
+
+class Unhashable(str):
+    """Equal to what has a hash, and has none."""
+
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+
+async def test_what_is_equal_is_sent_alike_however_it_writes_itself() -> None:
+    transport = make_transport()
+    expected = b"GET / HTTP/1.1\r\nHost: a.example\r\nA: low\r\n\r\n"
+    for value in (Level.LOW, "low", Unhashable("low"), Level.LOW):
+        for _ in range(2):
+            assert transport._head(Request("GET", URL, headers={"A": value})).encoded == expected
+    await transport.close()
+
+
+async def test_large_targets_are_not_remembered() -> None:
+    transport = make_transport()
+    for _ in range(2):
+        head = transport._head(Request("GET", URL + "x" * MAX_SECTION_BYTES))
+        assert head.encoded.startswith(b"GET /xxx")
+    assert transport._remembered_head.cache_info().currsize == 0
     await transport.close()

@@ -487,6 +487,24 @@ async def test_a_request_whose_time_is_over_before_it_departs_writes_nothing(end
     assert outbox.under_way == 0
 
 
+@pytest.mark.parametrize("reset", [False, True], ids=["end of file", "reset"])
+@pytest.mark.parametrize("portable", [False], ids=["registered"], indirect=True)
+async def test_a_connection_that_ends_before_its_request_left_was_stale(reset: bool, ends: Ends) -> None:
+    _, owner = ends.open(2), Owner()
+    if reset:  # What was sent and not read makes of a close a reset.
+        ends.connections[1].stream.write(b"x")
+    ends.peers[1].close()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    ends.connections[1].requests_served = 1
+    exchanges = [start(connection, get(number), owner) for number, connection in enumerate(ends.connections)]
+    with pytest.raises((aiosock.ServerDisconnected, aiosock.ReadError)):
+        await exchanges[1].begin()
+    assert exchanges[1].safe_to_repeat
+    assert exchanges[1]._nothing_written
+    exchanges[0].abort()
+
+
 @pytest.mark.parametrize("portable", [False], ids=["registered"], indirect=True)
 async def test_an_answer_ahead_of_its_request_is_refused(ends: Ends) -> None:
     outbox, owner = ends.open(2), Owner()

@@ -278,3 +278,22 @@ async def test_of_requests_that_end_in_any_way_none_stays_under_way() -> None:
         assert kinds == [aiosock.Response, aiosock.Response, cut, cancelled] * 4
         assert outbox.under_way == 0
         await settled(client)
+
+
+async def test_a_response_that_is_closed_twice_is_drained_once() -> None:
+    async def script(peer: Peer) -> None:
+        while await peer.read_request():
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+            await gate.wait()
+            await peer.send(b"def")
+
+    gate = asyncio.Event()
+    async with Server(script) as server, checked_client() as client:
+        async with client.stream("GET", server.url) as answer:
+            await answer.close()
+            await answer.close()
+        gate.set()
+        await settled(client)
+        assert (client.pool.idle, client.pool.opened) == (1, 1)
+        assert (await client.get(server.url)).content == b"abcdef"
+        assert client.pool.reused == 1

@@ -514,3 +514,9 @@ def test_params_never_touch_the_query_that_is_there(query: str, params: list[tup
 
 def test_the_memory_of_urls_is_bounded() -> None:
     assert urls._parse.cache_info().maxsize == urls.MAX_CACHED_URLS
+
+
+def test_long_urls_are_taken_apart_and_not_kept() -> None:
+    kept = urls._parse.cache_info().misses
+    assert urls.parse_url("http://a.example/" + "x" * urls.MAX_CACHED_URL_LENGTH).host == "a.example"
+    assert urls._parse.cache_info().misses == kept
