@@ -149,9 +149,13 @@ if not TYPE_CHECKING:
         "PoolStats": "pool.pool",
     }
 
+    _ROOMS = ("api", "client", "config", "connection", "message", "middleware", "network", "pool", "protocol")
+
     def __getattr__(name: str) -> object:
         """Load a public name, which is then there."""
         home = _HOMES.get(name)
+        if home is None and name in _ROOMS:
+            return import_module(f"{__name__}.{name}")
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)

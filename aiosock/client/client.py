@@ -5,12 +5,14 @@ The client: calls become requests, responses come back.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
+import sys
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from json import loads
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
 
 from multidict import CIMultiDict, istr
 
@@ -35,12 +37,35 @@ if TYPE_CHECKING:
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Left out: the client's value counts. None is a value of its own."""
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 Answer: TypeAlias = Coroutine[Any, Any, Response]
 """What a request is awaited for."""
 
 _ACCEPT: Final = istr("Accept")
 _ACCEPT_ENCODING: Final = istr("Accept-Encoding")
 _USER_AGENT: Final = istr("User-Agent")
+
+
+_forks = 0
+"""How many forks this process has behind it: cheaper to ask than the system for the process, with every request."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
+def _coroutine_function(method: F) -> F:
+    """Mark a function that returns a coroutine as what it is to its callers."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(method)
+    method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return method
 
 
 class Transport(Protocol):
@@ -126,6 +151,7 @@ class Client:
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process: int | None = None
+        self._forks = -1
         self._transport: Transport | None = None
         self._given_transport = transport
         self._chain: Send = _unbound
@@ -133,7 +159,7 @@ class Client:
         self._base_url = str(base_url)
         if self._base_url:
             urls.parse_url(self._base_url)
-        self.headers = _default_headers(headers)
+        self._headers = _default_headers(headers)
         self.params = params
         self._timeout = Timeout() if timeout is UNSET else as_timeout(timeout)
         self._limits = limits if limits is not None else Limits()
@@ -154,6 +180,15 @@ class Client:
         self._raise_for_status = raise_for_status
 
     @property
+    def headers(self) -> CIMultiDict[str]:
+        """Fields of every request, unless it has its own of the same name."""
+        return self._headers
+
+    @headers.setter
+    def headers(self, value: HeadersInput) -> None:
+        self._headers = make_headers(value)
+
+    @property
     def timeout(self) -> Timeout:
         """How long requests may take, unless they say otherwise."""
         return self._timeout
@@ -164,6 +199,7 @@ class Client:
 
     # Requests
 
+    @_coroutine_function
     def request(self, method: str, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """
         Send a request, read the whole answer, and return it.
@@ -188,34 +224,42 @@ class Client:
         """
         return self._send((method, url, options), False)
 
+    @_coroutine_function
     def get(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a GET request; see `request`."""
         return self._send(("GET", url, options), False)
 
+    @_coroutine_function
     def head(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a HEAD request; see `request`."""
         return self._send(("HEAD", url, options), False)
 
+    @_coroutine_function
     def options(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send an OPTIONS request; see `request`."""
         return self._send(("OPTIONS", url, options), False)
 
+    @_coroutine_function
     def post(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a POST request; see `request`."""
         return self._send(("POST", url, options), False)
 
+    @_coroutine_function
     def put(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a PUT request; see `request`."""
         return self._send(("PUT", url, options), False)
 
+    @_coroutine_function
     def patch(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a PATCH request; see `request`."""
         return self._send(("PATCH", url, options), False)
 
+    @_coroutine_function
     def delete(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a DELETE request; see `request`."""
         return self._send(("DELETE", url, options), False)
 
+    @_coroutine_function
     def query(self, url: str | URL, **options: Unpack[RequestOptions]) -> Answer:
         """Send a QUERY request, a safe one with a body; see `request`."""
         return self._send(("QUERY", url, options), False)
@@ -261,7 +305,7 @@ class Client:
             text = urls.join_base(self._base_url, text)
         if self.params is not None:
             text = urls.append_params(text, self.params)
-        headers = self.headers.copy()
+        headers = self._headers.copy()
         if not options:
             return assemble(method, text, headers, {"timeout": self._timeout})
         extensions: dict[str, Any] = dict(options.get("extensions") or ())
@@ -285,7 +329,7 @@ class Client:
         if isinstance(request, tuple):
             request = self._build(*request)
         chain = self._chain
-        if self._closed or asyncio.get_running_loop() is not self._loop:
+        if self._closed or asyncio.get_running_loop() is not self._loop or self._forks != _forks:
             chain = self._open()
         extensions = request.extensions
         total = extensions["timeout"].total
@@ -327,6 +371,7 @@ class Client:
         if self._transport is None:
             self._loop = loop
             self._process = os.getpid()
+            self._forks = _forks
             self._transport = self._given_transport or self._network()
             self._chain = compose(self._middleware, self._transport.send)
         elif self._process != os.getpid():

@@ -38,6 +38,7 @@ from aiosock.message.body import Body, BytesBody
 from aiosock.message.request import Request
 from aiosock.message.response import Response, assemble
 from aiosock.message.transit import ConnectionInfo, Timings
+from aiosock.network.stream import ONE_SEND_BYTES
 from aiosock.network.tcp import is_disconnect
 from aiosock.protocol.http1 import NEED_DATA, BodyData, BodyEnded, InformationalReceived, RequestHead, ResponseStarted
 
@@ -236,14 +237,23 @@ class Exchange:
         else:
             self.depart()
 
-    def depart(self) -> None:
-        """Write what is the whole request, or its first part; called by the outbox."""
-        data, self._outgoing = self._outgoing, None
+    def depart(self, late: bool = False) -> None:
+        """
+        Write what is the whole request, or its first part; called by the outbox.
+
+        Args:
+            late: So much time has passed that the connection may have ended since it was looked at.
+        """
+        data = self._outgoing
         if data is None or self._over:
             return
         stream = self._stream
+        if late and not self.connection.is_alive():
+            stream.interrupt(ServerDisconnected("the server closed the connection before the request left"))
+            return
+        self._outgoing = None
         stream.write(data)
-        self._nothing_written = stream.write_error is not None
+        self._nothing_written = stream.write_error is not None and len(data) <= ONE_SEND_BYTES
         if self._continue_by is None:
             self._timings.sent_at = perf_counter()
 

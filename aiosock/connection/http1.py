@@ -37,12 +37,10 @@ class Connection:
         outbox: By which requests leave that are under way at the same time; one of its own by default.
     """
 
-    __slots__ = ("_busy", "_protocol", "loop", "outbox", "requests_served", "stream", "times", "watch")
+    __slots__ = ("_busy", "_protocol", "loop", "outbox", "requests_served", "stream", "times")
 
     def __init__(self, stream: Stream, limits: Limits, times: DialTimes, outbox: Outbox | None = None) -> None:
         self.stream = stream
-        self.watch: Callable[[Callable[[], None] | None], None] = stream.watch
-        """Call back when the idle connection has something to read; None ends that."""
         self.loop = asyncio.get_running_loop()
         self.outbox = outbox or Outbox(self.loop)
         self.times = times
@@ -79,6 +77,10 @@ class Connection:
             return self.stream.read_ready() is None
         except NetworkError:
             return False
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        """Call back when the idle connection has something to read; None ends that."""
+        self.stream.watch(callback)
 
     def occupy(self) -> http1.Connection:
         """Begin an exchange, whose protocol this is; until `vacate` the connection is its alone."""

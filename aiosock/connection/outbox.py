@@ -8,17 +8,21 @@ after the other, the first wakes it for all.
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import Final, Protocol
 
 MAX_HOLD_SECONDS: Final = 0.001
 """Nothing that was posted so long ago waits for more when the next comes: the turn is a slow one."""
 
+LATE_SECONDS: Final = 0.01
+"""What leaves so long after the first of its turn was posted is told so."""
+
 
 class Departing(Protocol):
     """What is posted."""
 
-    def depart(self) -> None:
-        """Leave now; raises nothing."""
+    def depart(self, late: bool = False) -> None:
+        """Leave now, maybe late; raises nothing."""
         ...
 
 
@@ -53,5 +57,6 @@ class Outbox:
 
     def _empty(self) -> None:
         posted, self._posted = self._posted, []
+        late = perf_counter() - self._since > LATE_SECONDS
         for departing in posted:
-            departing.depart()
+            departing.depart(late)

@@ -174,7 +174,7 @@ class BodyIterator:
         if body.closed:
             raise StreamConsumed("the body was given up before its end; what is left of it cannot be read")
         try:
-            if self._codings:
+            if self._codings or body.whole is not None:
                 return await self._decode()
             piece = await body.source.receive()  # type: ignore[union-attr]  # without content there is a source
             body.ended = not piece

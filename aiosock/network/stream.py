@@ -8,7 +8,10 @@ event loop while the caller goes on to read the answer: so an answer that comes 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+ONE_SEND_BYTES: Final = 128 * 1024
+"""What is written goes to the kernel in one piece up to this size: when that fails, nothing of it was sent."""
 
 
 class StreamInfo(NamedTuple):

@@ -125,7 +125,9 @@ def _connects_at_once(sock: socket.socket, address: str, port: int) -> bool:
     Raises:
         OSError: It failed at once.
     """
-    if os.name != "posix" or "%" in address:
+    # Only what is an address beyond doubt, and not a name that somebody's resolver gave: that would be looked up here.
+    is_literal = ":" in address or address[-1:].isdigit()
+    if os.name != "posix" or "%" in address or not is_literal or not address.isascii():
         return False
     # As bytes: a str would take the way of names, through their international encoding.
     target = (address.encode("ascii"), port)

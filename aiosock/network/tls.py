@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
 from aiosock.errors import ReadError, TLSError, TruncatedStream, UsageError, WriteError
-from aiosock.network.stream import Stream, StreamInfo
+from aiosock.network.stream import ONE_SEND_BYTES, Stream, StreamInfo
 from aiosock.network.tcp import describe
 from aiosock.network.threads import daemon_threads
 
@@ -25,7 +25,7 @@ RECORD_BYTES: Final = 16 * 1024
 MAX_READ_BYTES: Final = 256 * 1024
 # What is encrypted lies in a buffer before it is sent, which is slow once it is large.
 MIN_WRITE_BYTES: Final = 64 * 1024
-MAX_WRITE_BYTES: Final = 128 * 1024
+MAX_WRITE_BYTES: Final = ONE_SEND_BYTES
 ALPN: Final = ("http/1.1",)
 
 # What records are decrypted into, one after the other. Streams take turns with them, and as many are made as threads
@@ -466,7 +466,7 @@ class TLSStream:
         try:
             # Most of what is written is small: one call, and no view.
             sent = self._tls.write(data) if 0 < size <= MAX_WRITE_BYTES else 0
-            while sent < size:
+            while sent < size and self._inner.write_error is None:
                 sent += self._tls.write(memoryview(data)[sent : sent + MAX_WRITE_BYTES])
                 self._flush()
         except ssl.SSLError as error:

@@ -35,8 +35,8 @@ ANSWERS = {
     b"/large": f"HTTP/1.1 200 OK\r\n{FIELDS}Content-Length: {STREAM_BYTES}\r\n\r\n".encode() + bytes(STREAM_BYTES),
 }
 
-# Of a keep-alive GET, and of a MiB of a streamed body. How much a read brings depends on the moment, so the calls of the
-# latter vary.
+# Of a keep-alive GET, and of a MiB of a streamed body. How much a read brings depends on the moment, and so do the
+# calls of the latter.
 PER_GET: dict[str, float] = {"calls": 75, "surviving": 1, "tasks": 0, "timers": 0, "system calls": 6}
 PER_MIB: dict[str, float] = {"calls": 300, "surviving": 1, "tasks": 0, "timers": 0, "system calls": 40}
 # A tool that watches this process must not work in the one that is counted.

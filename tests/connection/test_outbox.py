@@ -16,7 +16,7 @@ class Parcel:
         self._name = name
         self._then = then
 
-    def depart(self) -> None:
+    def depart(self, late: bool = False) -> None:
         self._log.append(self._name)
         if self._then is not None:
             self._then()

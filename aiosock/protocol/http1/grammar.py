@@ -55,7 +55,16 @@ MAX_SEEN_BYTES: Final = 128
 _SEEN_LINES: Final[dict[str, tuple[str, str]]] = {}
 """Field lines that came lately, and what they say: servers repeat themselves. Bounded, as it is they who fill it."""
 
-_NEVER_TWICE: Final = frozenset({"Set-Cookie", "set-cookie", "X-Request-Id", "x-request-id", "CF-RAY", "cf-ray"})
+FOR_ONE_REQUEST: Final = tuple(
+    istr(name) for name in ("Set-Cookie", "Location", "WWW-Authenticate", "Proxy-Authenticate", "Authentication-Info")
+)
+"""Fields that are meant for one request, maybe secret: no line and no head with them is remembered."""
+
+_NEVER_TWICE: Final = frozenset(
+    spelling
+    for name in (*FOR_ONE_REQUEST, "Proxy-Authentication-Info", "X-Request-Id", "CF-RAY")
+    for spelling in (name, name.lower())
+)
 
 _STATUSES: Final = (
     *("100 Continue", "101 Switching Protocols", "103 Early Hints"),

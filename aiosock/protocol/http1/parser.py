@@ -35,7 +35,6 @@ DECODABLE_TRANSFER_CODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 _CONNECTION: Final = istr("Connection")
 _CONTENT_LENGTH: Final = istr("Content-Length")
 _KEEP_ALIVE: Final = istr("Keep-Alive")
-_SET_COOKIE: Final = istr("Set-Cookie")
 _TRANSFER_ENCODING: Final = istr("Transfer-Encoding")
 
 _ENDED: Final = BodyEnded(None)
@@ -542,8 +541,7 @@ class Parser:
 def _remember_head(
     section: bytes, status_line: tuple[str, int, str], headers: CIMultiDict[str], framing: Framing
 ) -> None:
-    # A cookie is mostly set once.
-    if len(section) <= MAX_SEEN_HEAD_BYTES and _SET_COOKIE not in headers:
+    if len(section) <= MAX_SEEN_HEAD_BYTES and not any(name in headers for name in grammar.FOR_ONE_REQUEST):
         if len(_SEEN_HEADS) >= MAX_SEEN_HEADS:
             _SEEN_HEADS.clear()
         _SEEN_HEADS[section] = SeenHead(status_line, headers.copy(), framing)
