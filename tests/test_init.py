@@ -68,3 +68,8 @@ def test_a_name_that_is_not_there_is_missed_as_in_any_module() -> None:
     with pytest.raises(AttributeError, match="^module 'aiosock' has no attribute 'Cleint'$"):
         aiosock.Cleint  # type: ignore[attr-defined]  # noqa: B018 - what is asked for is the test
     assert not hasattr(aiosock, "__wrapped__")
+
+
+def test_the_rooms_are_there_when_they_are_asked_for() -> None:
+    rooms = "aiosock.client, aiosock.config, aiosock.connection, aiosock.message, aiosock.network, aiosock.pool"
+    assert "aiosock.pool" in loaded(f"import aiosock; {rooms}, aiosock.protocol, aiosock.middleware, aiosock.api")

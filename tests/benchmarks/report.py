@@ -32,7 +32,7 @@ def load(path: Path) -> Results:
 
 def write(results: Results, folder: Path) -> None:
     """Write results.json, report.md and plot.svg."""
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "results.json").write_text(json.dumps(results, separators=(",", ":")) + "\n")
     (folder / "report.md").write_text(make_table(results))
     (folder / "plot.svg").write_text(make_plot(results))
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +31,10 @@ async def sent(client_options: dict[str, Any], call: Callable[[Client, str], Any
         return server.requests[-1]
 
 
-@pytest.mark.parametrize("method", ["get", "head", "options", "post", "put", "patch", "delete", "query"])
+METHODS = ["get", "head", "options", "post", "put", "patch", "delete", "query"]
+
+
+@pytest.mark.parametrize("method", METHODS)
 async def test_every_method_has_a_function(method: str) -> None:
     answer = response(body=b"" if method == "head" else b"ok")
     async with Server.answering(answer) as server, checked_client() as client:
@@ -375,3 +382,54 @@ async def test_what_cannot_be_asked_is_said_when_it_is_awaited(
         assert good.text == "ok"
         assert type(refused) is error
         check(client)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "request", "send"])
+def test_methods_are_coroutine_functions(name: str) -> None:
+    method = getattr(Client, name)
+    if sys.version_info >= (3, 12):
+        assert inspect.iscoroutinefunction(method)
+    else:
+        assert asyncio.iscoroutinefunction(method)
+
+
+async def test_headers_that_are_assigned_are_fields_of_any_case() -> None:
+    async with Server.answering(OK) as server, checked_client() as client:
+        client.headers = {"content-type": "application/x", "A": "b"}  # type: ignore[assignment]
+        await client.post(server.url, json=1, headers={"a": "c"})
+        fields = [(name.lower(), value) for name, value in server.requests[0].headers]
+        assert [value for name, value in fields if name == "content-type"] == ["application/x"]
+        assert [value for name, value in fields if name == "a"] == ["c"]
+        with pytest.raises(aiosock.InvalidHeader):
+            client.headers = {"A": 1}  # type: ignore[assignment,dict-item]
+
+
+FORKED = """
+import asyncio, os, sys
+import aiosock
+
+loop = asyncio.new_event_loop()
+client = aiosock.Client()
+loop.run_until_complete(client.get(sys.argv[1]))
+child = os.fork()
+if not child:
+    try:
+        loop.run_until_complete(client.get(sys.argv[1]))
+    except aiosock.UsageError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+assert loop.run_until_complete(client.get(sys.argv[1])).connection.requests_served == 2
+loop.run_until_complete(client.close())
+loop.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+async def test_a_forked_child_is_told_though_its_loop_looks_the_same() -> None:
+    async with Server.answering(OK) as server:
+        command = [sys.executable, "-c", FORKED, server.url]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "forked" in done.stdout
+        assert server.connections == 1

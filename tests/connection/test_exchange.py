@@ -20,6 +20,7 @@ from aiosock.connection.outbox import MAX_HOLD_SECONDS, Outbox
 from aiosock.errors import LocalProtocolError, RemoteProtocolError
 from aiosock.message.request import Request
 from aiosock.message.response import Response, Timings
+from aiosock.network.stream import ONE_SEND_BYTES
 from aiosock.network.tcp import MAX_GATHERED_BYTES, PortableStream, RegisteredStream, connect_tcp
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Peer, Server, response
@@ -684,3 +685,46 @@ async def test_the_whole_body_is_not_given_while_the_request_is_on_its_way(porta
         assert owner.released == [connection]
         assert connection.reusable
         connection.close()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_what_leaves_late_looks_at_its_connection_first(
+    gone: bool, ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosock.connection.outbox.LATE_SECONDS", -1.0)
+    _, owner = ends.open(2), Owner()
+    ends.connections[1].requests_served = 1
+    request = Request("POST", "http://a.example/1", content=b"x")
+    exchange = start(ends.connections[1], request, owner)
+    other = start(ends.connections[0], get(0), owner)
+    task = asyncio.ensure_future(exchange.begin())
+    await asyncio.sleep(0)
+    assert ends.log == []
+    if gone:
+        ends.peers[1].close()
+        with pytest.raises(aiosock.ServerDisconnected):
+            await task
+        assert ends.log == []
+        # Not a byte of it was written: also a POST may go again.
+        assert exchange.safe_to_repeat
+    else:
+        await asyncio.sleep(0)
+        assert ends.log == [1]
+        ends.peers[1].send(OK)
+        assert await (await task).read() == b"ok"
+    other.abort()
+
+
+@pytest.mark.parametrize(("size", "unsent"), [(100, True), (ONE_SEND_BYTES - 1000, True), (ONE_SEND_BYTES, False)])
+async def test_a_failure_tells_that_nothing_was_written_only_of_a_single_send(
+    size: int, unsent: bool, ends: Ends
+) -> None:
+    ends.open(1)
+    connection = ends.connections[0]
+    connection.requests_served = 1
+    ends.peers[0].close()
+    request = Request("POST", "http://a.example/", content=bytes(size))
+    exchange = start(connection, request, Owner())
+    with pytest.raises((aiosock.ServerDisconnected, aiosock.ReadError, aiosock.WriteError)):
+        await exchange.begin()
+    assert exchange.safe_to_repeat is unsent

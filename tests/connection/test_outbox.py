@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
-from aiosock.connection.outbox import MAX_HOLD_SECONDS, Outbox
+from aiosock.connection.outbox import LATE_SECONDS, MAX_HOLD_SECONDS, Outbox
 
 
 class Parcel:
@@ -84,3 +85,16 @@ async def test_what_is_posted_by_one_that_leaves_has_the_next_turn() -> None:
     assert log == ["a", "b"]
     await asyncio.sleep(0)
     assert log == ["a", "b", "c"]
+
+
+async def test_what_leaves_late_is_told_so() -> None:
+    class Punctual:
+        def depart(self, late: bool = False) -> None:
+            told.append(late)
+
+    told: list[bool] = []
+    outbox = Outbox(asyncio.get_running_loop())
+    for since in (perf_counter(), perf_counter() - 2 * LATE_SECONDS):
+        outbox.post(Punctual(), since)
+        await asyncio.sleep(0)
+    assert told == [False, True]

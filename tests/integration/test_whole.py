@@ -215,3 +215,13 @@ async def test_an_error_status_keeps_its_body(serve: Serve) -> None:
         with pytest.raises(aiosock.HTTPStatusError, match="hello") as info:
             await client.get(server.url)
         assert info.value.response.content == BODY
+
+
+async def test_what_was_taken_whole_and_not_decoded_is_there_for_who_iterates(serve: Serve) -> None:
+    twice = gzip.compress(b"one") + gzip.compress(b"two")
+    async with serve(twice, ("Content-Encoding", "gzip")) as server, checked_client() as client:
+        for read, expected in ((Response.iter_raw, twice), (Response.iter_bytes, b"onetwo")):
+            async with client.stream("GET", server.url) as answer:
+                assert not answer.read_ready()
+                assert await pieces(read(answer)) == expected
+        await settled(client)

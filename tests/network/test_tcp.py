@@ -224,7 +224,9 @@ def test_a_connection_that_fails_at_a_look_raises_what_the_system_says(codes: li
 
 def test_a_zone_and_a_system_without_these_codes_are_left_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     fake: Any = FakeSocket()
-    assert _connects_at_once(fake, "fe80::1%eth0", 80) is False
+    # Names, too: looked up here, they would hold up the loop.
+    for address in ("fe80::1%eth0", "a.example", "m\u00fcnchen.example", "\u0661.\u0662.\u0663.\u0664"):
+        assert _connects_at_once(fake, address, 80) is False
     with monkeypatch.context() as patched:
         patched.setattr(os, "name", "nt")
         connected = _connects_at_once(fake, "127.0.0.1", 80)
