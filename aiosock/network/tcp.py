@@ -333,6 +333,10 @@ class _Block:
         self.filled += received
         return received
 
+    def drop(self) -> None:
+        """End the block, and what is there with it: shown to nobody, its memory can go whichever way it is freed."""
+        self._view.release()
+
     def take(self) -> bytes:
         """Return what is there, and end the block."""
         self._view.release()
@@ -385,7 +389,8 @@ class RegisteredStream(_SocketStream):
             raise RuntimeError("two tasks read from one connection at the same time")
         reader = self._reader = self._loop.create_future()
         self._read_by = deadline
-        self._block = None
+        if self._block is not None:
+            self._drop_block()
         if deadline < self._timer_at:
             self._arm(deadline)
         if not self._reading:
@@ -471,12 +476,18 @@ class RegisteredStream(_SocketStream):
             failure = self._read_error(error)
             failure.__cause__ = error
             if not block.filled:
-                self._reader = self._block = None
+                self._reader = None
+                self._drop_block()
                 reader.set_exception(failure)
                 return
             self._interruption = failure
         self._reader = self._block = None
         reader.set_result(block.take())
+
+    def _drop_block(self) -> None:
+        block, self._block = self._block, None
+        if block is not None:
+            block.drop()
 
     def _pause(self) -> None:
         if self._reading:
@@ -688,7 +699,7 @@ class RegisteredStream(_SocketStream):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._block = None
+        self._drop_block()
         self._watcher = None
         # Closed only now that the loop has forgotten it: its number may be the next socket's.
         self._sock.close()
