@@ -647,6 +647,19 @@ PACKED = gzip.compress(b"x" * 1000)
         (["gzip"], b"x" + PACKED, DecodingError),
         (["gzip"], PACKED[:-8] + b"wrong" + PACKED[-3:], DecodingError),
     ],
+    ids=[
+        *(
+            "two members",
+            "padding",
+            "large",
+            "as large as at once",
+            "long",
+            "upper case",
+            "deflate",
+            "twice in a field",
+        ),
+        *("twice in two fields", "identity", "unknown", "empty", "cut", "not gzip", "wrong checksum"),
+    ],
 )
 async def test_a_coded_body_is_the_same_on_both_roads(codings: list[str], whole: bytes, expected: Any) -> None:
     headers = [("Content-Encoding", coding) for coding in codings]
