@@ -64,7 +64,8 @@ def _coroutine_function(method: F) -> F:
     """Mark a function that returns a coroutine as what it is to its callers."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(method)
-    method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    # Python 3.11 has no other way to say so.
+    method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # known to asyncio alone
     return method
 
 
