@@ -13,7 +13,7 @@ aiosock: an asyncio HTTP client that drives non-blocking sockets itself.
 The rooms, from the user down to the wire::
 
     client/      a call becomes a Request; a Response comes back, read or streaming
-    middleware/  one concern per file: redirects ...
+    middleware/  one concern per file: redirects, authentication, cookies
     pool/        which connection carries it: reuse an idle one, dial a new one, or wait in line
     connection/  pumps a protocol over a stream: bytes out, bytes in, events up
     message/     what travels: requests, responses, bodies, content codings
@@ -68,14 +68,19 @@ if TYPE_CHECKING:
     from aiosock.api import delete, get, head, options, patch, post, put, query, request, run, stream
     from aiosock.client.client import Client, Transport
     from aiosock.config import Limits, Timeout
+    from aiosock.connection.proxy import Proxy
+    from aiosock.message.cookies import CookieJar, Cookies
     from aiosock.message.request import Request
     from aiosock.message.response import Response
     from aiosock.message.transit import ConnectionInfo, Timings
+    from aiosock.middleware.auth import BasicAuth, BearerAuth, DigestAuth, NetRCAuth
     from aiosock.network.dns import Resolver, SystemResolver
     from aiosock.pool.pool import PoolStats
 
 __all__ = [
     "AiosockError",
+    "BasicAuth",
+    "BearerAuth",
     "BlockedAddress",
     "BodyNotReplayable",
     "Client",
@@ -84,8 +89,11 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionInfo",
     "ContentTooLarge",
+    "CookieJar",
+    "Cookies",
     "DNSError",
     "DecodingError",
+    "DigestAuth",
     "HTTPStatusError",
     "HeadTooLarge",
     "IncompleteBody",
@@ -93,10 +101,12 @@ __all__ = [
     "InvalidURL",
     "Limits",
     "LocalProtocolError",
+    "NetRCAuth",
     "NetworkError",
     "PoolStats",
     "PoolTimeout",
     "ProtocolError",
+    "Proxy",
     "ProxyError",
     "ReadError",
     "ReadTimeout",
@@ -142,9 +152,12 @@ if not TYPE_CHECKING:
         ),
         **dict.fromkeys(("Client", "Transport"), "client.client"),
         **dict.fromkeys(("Limits", "Timeout"), "config"),
+        "Proxy": "connection.proxy",
+        **dict.fromkeys(("CookieJar", "Cookies"), "message.cookies"),
         "Request": "message.request",
         "Response": "message.response",
         **dict.fromkeys(("ConnectionInfo", "Timings"), "message.transit"),
+        **dict.fromkeys(("BasicAuth", "BearerAuth", "DigestAuth", "NetRCAuth"), "middleware.auth"),
         **dict.fromkeys(("Resolver", "SystemResolver"), "network.dns"),
         "PoolStats": "pool.pool",
     }

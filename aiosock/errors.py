@@ -196,7 +196,14 @@ class ContentTooLarge(DecodingError):
 
 
 class TooManyRedirects(RequestError):
-    """More redirects than ``max_redirects``."""
+    """
+    More redirects than ``max_redirects``.
+
+    Attributes:
+        response: The redirect that was one too many.
+    """
+
+    response: Response | None = None
 
 
 class BlockedAddress(RequestError):

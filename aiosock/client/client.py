@@ -9,22 +9,28 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from json import loads
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
 
 from multidict import CIMultiDict, istr
 
+from aiosock.client.proxies import ProxyInput, make_rules, rules_from_environment
 from aiosock.client.transport import NetworkTransport
 from aiosock.config import Limits, Timeout, as_timeout
+from aiosock.connection.proxy import Proxy, make_proxy
 from aiosock.errors import ClientClosed, RequestError, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData, JSONEncoder
+from aiosock.message.cookies import Cookies, CookiesInput, as_jar, as_pairs
 from aiosock.message.decoding import accepted_codings
-from aiosock.message.request import HeadersInput, Request, assemble, make_headers
+from aiosock.message.request import AUTHORIZATION, HeadersInput, Request, assemble, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
-from aiosock.middleware.chain import Middleware, Send, compose
+from aiosock.middleware.auth import AuthInput, as_auth
+from aiosock.middleware.chain import Middleware, Send, as_middleware
+from aiosock.middleware.cookies import JarCookies
+from aiosock.middleware.order import arrange
 from aiosock.middleware.redirect import Redirects
 from aiosock.network.dns import Resolver, SystemResolver
 from aiosock.network.tls import Cert, TLSSettings, Verify
@@ -86,11 +92,15 @@ class RequestOptions(TypedDict, total=False):
 
     params: urls.Params | None
     headers: HeadersInput | None
+    cookies: CookiesInput | None
     content: Content | None
     data: FormData | None
     json: Any
+    auth: AuthInput | None
     timeout: Timeout | float | None
     follow_redirects: bool
+    proxy: str | URL | Proxy | None
+    middleware: Sequence[Middleware]
     on_informational: Callable[[Response], None] | None
     extensions: Mapping[str, Any] | None
 
@@ -105,6 +115,10 @@ class Client:
         base_url: A prefix for the URLs of requests that are not absolute.
         headers: Fields of every request, unless it has its own of the same name.
         params: Appended to the query of every URL.
+        cookies: A `CookieJar` to use, or cookies as a mapping or pairs, which go with every request (and not along with
+            a redirect to another origin). Those that servers set are kept and sent back (RFC 6265bis).
+        auth: ``(user, password)`` for basic authentication, or a `BasicAuth`, `BearerAuth`, `DigestAuth`, `NetRCAuth`,
+            or a function of one's own, see `aiosock.middleware.auth`; for every request that has no Authorization.
         timeout: A `Timeout`, a number of seconds for the whole of each request, or None for none at all.
         limits: Bounds on connections and on what is taken in.
         follow_redirects: Follow redirects.
@@ -112,19 +126,27 @@ class Client:
         verify: Trust of https: True (the system's), False (none), a CA file or directory, or an `ssl.SSLContext`,
             which is used as it is.
         cert: The client certificate: a PEM file, (certificate, key) or (certificate, key, password).
-        trust_env: Heed SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE.
+        proxy: The URL of a proxy (http, https, socks4, socks4a, socks5 or socks5h) or a `Proxy`, for all requests; or
+            a mapping of URL patterns to these, see `aiosock.client.proxies`; None for none at all. Left out, the
+            environment tells.
+        trust_env: Heed SSL_CERT_FILE, SSL_CERT_DIR, SSLKEYLOGFILE, and http_proxy, https_proxy, all_proxy, no_proxy.
         resolver: What turns names into addresses.
         local_address: The IP address to connect from, or (address, port).
         uds: The path of a Unix socket to connect to, whatever the URL's host.
         transport: What carries requests instead of the network: any object with ``async send(request)``, which
             returns a `Response`, and ``async close()``. It is closed with the client.
+        middleware: Functions ``async def mw(request, next) -> Response`` around every request, the outermost first;
+            `aiosock.middleware.order` says where they stand.
         default_encoding: The encoding of a body that names none: a codec, or a function of its first bytes.
         json_encoder: What makes bytes or str of ``json=``.
         json_decoder: What `Response.json` calls with the body.
         raise_for_status: Raise `HTTPStatusError` for every 4xx and 5xx.
 
+    What is bound to an origin (``auth``, and cookies that name no domain) goes to that of ``base_url`` alone, where
+    there is one.
+
     Raises:
-        UsageError: An argument that cannot be used; the message names it.
+        UsageError: An argument, or a proxy in the environment, that cannot be used; the message names it.
         InvalidURL: ``base_url`` is not an absolute http or https URL.
     """
 
@@ -134,17 +156,21 @@ class Client:
         base_url: str | URL = "",
         headers: HeadersInput | None = None,
         params: urls.Params | None = None,
+        cookies: CookiesInput | None = None,
+        auth: AuthInput | None = None,
         timeout: Timeout | float | None = UNSET,
         limits: Limits | None = None,
         follow_redirects: bool = True,
         max_redirects: int = 20,
         verify: Verify = True,
         cert: Cert | None = None,
+        proxy: ProxyInput | None = UNSET,
         trust_env: bool = True,
         resolver: Resolver | None = None,
         local_address: str | tuple[str, int] | None = None,
         uds: str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
+        middleware: Sequence[Middleware] = (),
         default_encoding: DefaultEncoding = "utf-8",
         json_encoder: JSONEncoder | None = None,
         json_decoder: JSONDecoder | None = None,
@@ -155,11 +181,12 @@ class Client:
         self._forks = -1
         self._transport: Transport | None = None
         self._given_transport = transport
+        # What sends in the end, and what leads there.
+        self._carry: Send = _unbound
         self._chain: Send = _unbound
         self._closed = False
         self._base_url = str(base_url)
-        if self._base_url:
-            urls.parse_url(self._base_url)
+        self._base_origin = urls.parse_url(self._base_url).origin if self._base_url else None
         self._headers = _default_headers(headers)
         self.params = params
         self._timeout = Timeout() if timeout is UNSET else as_timeout(timeout)
@@ -168,13 +195,23 @@ class Client:
             raise UsageError(f"limits: takes a Limits, not {type(limits).__name__}")
         if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
             raise UsageError(f"max_redirects: must be a whole number from 0 on, not {max_redirects!r}")
-        self._middleware: list[Middleware] = [Redirects(follow_redirects, max_redirects)]
+        self._redirects = Redirects(follow_redirects, max_redirects)
+        self._middleware = _middlewares(middleware)
+        self._jar = as_jar(cookies)
+        self._auth = as_auth(auth)
         self._tls = TLSSettings(verify, cert, trust_env)
         self._resolver = resolver
         if resolver is not None and not isinstance(resolver, Resolver):
             raise UsageError(f"resolver: {type(resolver).__name__} has no method resolve")
         self._local_address = (local_address, 0) if isinstance(local_address, str) else local_address
         self._uds = os.fspath(uds) if uds is not None else None
+        if proxy is UNSET:
+            direct = uds is not None or transport is not None or not trust_env
+            self._proxies = None if direct else rules_from_environment(os.environ)
+        else:
+            self._proxies = make_rules(proxy)
+            if self._proxies is not None and (uds is not None or transport is not None):
+                raise UsageError(f"proxy: there is none on the way to {'a Unix socket' if uds else 'a transport'}")
         self._default_encoding = default_encoding
         self._json_encoder = json_encoder
         self._json_decoder = json_decoder or loads
@@ -188,6 +225,11 @@ class Client:
     @headers.setter
     def headers(self, value: HeadersInput) -> None:
         self._headers = make_headers(value)
+
+    @property
+    def cookies(self) -> Cookies:
+        """The client's cookies by their names; its ``jar`` is the `CookieJar`."""
+        return Cookies(self._jar)
 
     @property
     def timeout(self) -> Timeout:
@@ -210,11 +252,15 @@ class Client:
             url: Absolute, or appended to ``base_url``.
             params: Appended to the URL's query, after the client's.
             headers: Fields; they take the place of the client's of the same name.
+            cookies: Sent with this request, beside the client's; they take the place of those of the same name.
             content: The body: bytes, str, a binary file object, or a sync or async iterable of bytes.
             data: The body as a form.
             json: The body as a JSON value.
+            auth: As for the client, for this request, whose Authorization it replaces; None for none.
             timeout: As for the client, for this request.
             follow_redirects: As for the client, for this request.
+            proxy: The URL of a proxy, or a `Proxy`, for this request; None to connect directly.
+            middleware: More of them, inside of the client's.
             on_informational: Called with each 1xx answer as it arrives.
             extensions: What travels with the request, see `NetworkTransport.send`.
 
@@ -308,7 +354,10 @@ class Client:
             text = urls.append_params(text, self.params)
         headers = self._headers.copy()
         if not options:
-            return assemble(method, text, headers, {"timeout": self._timeout})
+            request = assemble(method, text, headers, {"timeout": self._timeout})
+            if self._auth is not None or self._jar.unbound:
+                self._personalise(request, UNSET)
+            return request
         extensions: dict[str, Any] = dict(options.get("extensions") or ())
         timeout = options.get("timeout", UNSET)
         extensions["timeout"] = self._timeout if timeout is UNSET else as_timeout(timeout)
@@ -316,6 +365,13 @@ class Client:
             extensions["follow_redirects"] = options["follow_redirects"]
         if "on_informational" in options:
             extensions["on_informational"] = options["on_informational"]
+        if "proxy" in options:
+            extensions["proxy"] = make_proxy(options["proxy"]) if options["proxy"] is not None else None
+        if "middleware" in options:
+            extensions["middleware"] = _middlewares(options["middleware"])
+        cookies = options.get("cookies")
+        if cookies is not None:
+            extensions["cookies"] = as_pairs(cookies)
         own = options.get("headers")
         if own is not None:
             _override(headers, make_headers(own))
@@ -323,7 +379,25 @@ class Client:
         if params is not None:
             text = urls.append_params(text, params)
         content, data, json = options.get("content"), options.get("data"), options.get("json")
-        return assemble(method, text, headers, extensions, content, data, json, self._json_encoder)
+        request = assemble(method, text, headers, extensions, content, data, json, self._json_encoder)
+        self._personalise(request, options.get("auth", UNSET))
+        return request
+
+    def _personalise(self, request: Request, auth: Any) -> None:
+        """
+        Add what stays with the origin of the request: its authentication, or the client's, and the client's cookies.
+
+        Redirects take this off a request that leads to another origin.
+        """
+        extensions = request.extensions
+        if auth is not UNSET and (given := as_auth(auth)) is not None:
+            extensions["auth"] = given
+        if self._base_origin is not None and request.location.origin != self._base_origin:
+            return
+        if auth is UNSET and self._auth is not None and AUTHORIZATION not in request.headers:
+            extensions["auth"] = self._auth
+        if self._jar.unbound:
+            extensions["cookies"] = {**self._jar.unbound, **extensions.get("cookies", {})}
 
     async def _send(self, request: Request | tuple[str, str | URL, RequestOptions], stream: bool) -> Response:
         """Send a request, or one built of method, URL and options."""
@@ -333,12 +407,17 @@ class Client:
         if self._closed or asyncio.get_running_loop() is not self._loop or self._forks != _forks:
             chain = self._open()
         extensions = request.extensions
+        if "middleware" in extensions:
+            # Composing is cheap.
+            chain = self._compose([*self._middleware, *extensions["middleware"]])
         total = extensions["timeout"].total
         if total is not None:
             extensions["deadline"] = asyncio.get_running_loop().time() + total
         response: Response | None = None
         try:
             response = await chain(request)
+            if response.request is None:
+                response.request = request
             response.default_encoding = self._default_encoding
             response.json_decoder = self._json_decoder
             response.max_content_bytes = self._limits.max_content_bytes
@@ -374,7 +453,8 @@ class Client:
             self._process = os.getpid()
             self._forks = _forks
             self._transport = self._given_transport or self._network()
-            self._chain = compose(self._middleware, self._transport.send)
+            self._carry = self._transport.send
+            self._chain = self._compose(self._middleware)
         elif self._process != os.getpid():
             raise UsageError(
                 "the client was used in the process that this one was forked from; make one of its own here"
@@ -383,6 +463,9 @@ class Client:
             raise UsageError("the client belongs to another event loop; make one for each")
         return self._chain
 
+    def _compose(self, own: Sequence[Middleware]) -> Send:
+        return arrange(self._redirects, own, JarCookies(self._jar), self._carry)
+
     def _network(self) -> NetworkTransport:
         return NetworkTransport(
             limits=self._limits,
@@ -390,6 +473,7 @@ class Client:
             tls=self._tls,
             local_address=self._local_address,
             uds=self._uds,
+            proxies=self._proxies,
         )
 
     @property
@@ -457,6 +541,12 @@ class StreamContext:
         if exc is not None:
             response.abort()
         await response.close()
+
+
+def _middlewares(given: Sequence[Middleware]) -> list[Middleware]:
+    if callable(given) or not isinstance(given, Sequence):
+        raise UsageError(f"middleware: takes a list of them, not {type(given).__name__}")
+    return [as_middleware(one) for one in given]
 
 
 def _default_headers(own: HeadersInput | None) -> CIMultiDict[str]:

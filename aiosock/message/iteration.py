@@ -55,6 +55,78 @@ class BodySource(Protocol):
         ...
 
 
+class BodyWrapper:
+    """
+    A source around another, for `Response.wrap_body`: override `receive`, all else is passed on.
+
+    Args:
+        inner: The source below.
+    """
+
+    def __init__(self, inner: BodySource) -> None:
+        self.inner = inner
+
+    @property
+    def trailers(self) -> CIMultiDict[str] | None:
+        """The trailers, where there are some and the body has ended."""
+        return self.inner.trailers
+
+    @trailers.setter
+    def trailers(self, value: CIMultiDict[str] | None) -> None:
+        self.inner.trailers = value
+
+    async def receive(self) -> bytes:
+        """Return the next piece as it came; ``b""`` when the body is complete."""
+        return await self.inner.receive()
+
+    def take_whole(self) -> bytes | None:
+        """Every piece goes through `receive`."""
+        return None
+
+    def check_deadline(self) -> None:
+        """Raise `TotalTimeout` when the time for the whole request is over."""
+        self.inner.check_deadline()
+
+    def lift_deadline(self) -> None:
+        """From here on the time for the whole request is not bounded any more."""
+        self.inner.lift_deadline()
+
+    def close(self) -> None:
+        """Give the rest up; the connection lives if that is cheap."""
+        self.inner.close()
+
+    def abort(self) -> None:
+        """Give the rest up, and the connection with it."""
+        self.inner.abort()
+
+
+class ContentSource:
+    """A body that is there already, as a source."""
+
+    def __init__(self, content: bytes, trailers: CIMultiDict[str] | None) -> None:
+        self.trailers = trailers
+        self._content = content
+
+    async def receive(self) -> bytes:
+        content, self._content = self._content, b""
+        return content
+
+    def take_whole(self) -> bytes | None:
+        return None
+
+    def check_deadline(self) -> None:
+        pass
+
+    def lift_deadline(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
 class IncomingBody:
     """
     A response's body, and how far it has been read.

@@ -14,7 +14,15 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 from aiosock.errors import ContentTooLarge, HTTPStatusError, ResponseNotRead, StreamConsumed, UsageError
 from aiosock.message.charset import codec_for, find_codec, marked_encoding, named_encoding
 from aiosock.message.decoding import Pipeline, decode_at_once
-from aiosock.message.iteration import BodyIterator, BodySource, IncomingBody, LineIterator, TextIterator
+from aiosock.message.cookies import Cookies, cookies_of
+from aiosock.message.iteration import (
+    BodyIterator,
+    BodySource,
+    ContentSource,
+    IncomingBody,
+    LineIterator,
+    TextIterator,
+)
 from aiosock.message.request import HeadersInput, Request, make_headers
 from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.protocol.http1.events import ResponseStarted
@@ -33,6 +41,7 @@ ERROR_BODY_BYTES: Final = 8 * ERROR_BODY_CHARACTERS
 _CONTENT_ENCODING: Final = istr("Content-Encoding")
 _CONTENT_TYPE: Final = istr("Content-Type")
 _LOCATION: Final = istr("Location")
+_SET_COOKIE: Final = istr("Set-Cookie")
 
 DefaultEncoding: TypeAlias = str | Callable[[bytes], str | None]
 JSONDecoder: TypeAlias = Callable[[bytes], Any]
@@ -206,6 +215,11 @@ class Response:
         return {link.get("rel") or link["url"]: link for link in parse_links(self.headers.getall("Link", ()))}
 
     @property
+    def cookies(self) -> Cookies:
+        """The cookies that this answer sets."""
+        return cookies_of(self.headers.getall(_SET_COOKIE, ()), self._answered_request().location)
+
+    @property
     def trailers(self) -> CIMultiDictProxy[str]:
         """The trailers, known once the body is read; empty where there are none."""
         source = self._body.source
@@ -377,6 +391,31 @@ class Response:
             error = ContentTooLarge(f"the body is larger than {limit} bytes (max_content_bytes)")
             error.request = self.request
             raise error
+
+    def wrap_body(self, wrap: Callable[[BodySource], BodySource]) -> None:
+        """
+        Let the body come through a source of one's own; for a middleware that counts, checks or changes it.
+
+        What comes through is the body as it was sent, its content codings still on it; of a response that was read
+        already it is the content.
+
+        Args:
+            wrap: Makes the source, usually a `BodyWrapper`, around the one that there is.
+
+        Raises:
+            StreamConsumed: The body was iterated already, or given up.
+        """
+        body, source = self._body, self._body.source
+        if body.content is not None:
+            source = ContentSource(body.content, source.trailers if source is not None else None)
+            headers = CIMultiDict(self.headers)
+            headers.popall(_CONTENT_ENCODING, None)
+            self.headers = CIMultiDictProxy(headers)
+            self._transfer_codings = ()
+        elif body.started or body.closed:
+            raise StreamConsumed("the body was read, or given up, before it was wrapped")
+        wrapped = wrap(source)  # type: ignore[arg-type]  # without content there is a source
+        self._body = IncomingBody(wrapped, None, self.request)
 
     # The body, piece by piece
 

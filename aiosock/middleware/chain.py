@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from inspect import isawaitable
 from typing import Protocol, TypeAlias
 
+from aiosock.errors import UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 
@@ -15,10 +17,19 @@ Send: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class Middleware(Protocol):
-    """What changes a request or a response on its way, sends again, or answers with another."""
+    """
+    What changes a request or a response on its way, sends again, or answers with another.
+
+    It is called with every request that passes its place, redirects included, by many tasks at once.
+    """
 
     def __call__(self, request: Request, next: Send, /) -> Awaitable[Response]:
-        """Return a response; ``await next(request)`` sends the request on its way."""
+        """
+        Return a response; ``await next(request)`` sends the request on its way.
+
+        The request is not changed but copied by `Request.replace`. Of several responses, those that are not returned
+        are closed.
+        """
         ...
 
 
@@ -31,3 +42,29 @@ def compose(middlewares: Sequence[Middleware], send: Send) -> Send:
 
 def _call(middleware: Middleware, send: Send, request: Request) -> Awaitable[Response]:
     return middleware(request, send)
+
+
+def as_middleware(value: object) -> Middleware:
+    """
+    Return a user's middleware as one that is held to what middlewares promise.
+
+    Raises:
+        UsageError: It cannot be called. What it returns is looked at whenever it is called.
+    """
+    if not callable(value):
+        raise UsageError(f"middleware: takes functions 'async def mw(request, next)', not {type(value).__name__}")
+    return partial(_call_checked, value)
+
+
+async def _call_checked(middleware: Middleware, request: Request, send: Send) -> Response:
+    answer = middleware(request, send)
+    if not isawaitable(answer):
+        raise UsageError(f"the middleware {_name(middleware)} must be 'async def'; it returned {type(answer).__name__}")
+    response = await answer
+    if not isinstance(response, Response):
+        raise UsageError(f"the middleware {_name(middleware)} must return a Response, not {type(response).__name__}")
+    return response
+
+
+def _name(middleware: Middleware) -> str:
+    return getattr(middleware, "__qualname__", None) or type(middleware).__qualname__

@@ -1,5 +1,5 @@
 """
-Redirects (RFC 9110, 15.4), in their simple form: method, body, credentials, the limit and the history.
+Redirects (RFC 9110, 15.4): where to, with which method and body, without whose credentials, and how often.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from aiosock.message.response import Response
 from aiosock.message.url import parse_url, refuse_forbidden, resolve_reference
 from aiosock.middleware.chain import Send
 
-BOUND_TO_ORIGIN: Final = ("Authorization", "Cookie", "Proxy-Authorization", "Host")
-"""What a request carries for one origin and never to another."""
+BOUND_FIELDS: Final = ("Authorization", "Cookie", "Proxy-Authorization", "Host")
+BOUND_EXTENSIONS: Final = ("auth", "cookies", "server_name")
+"""What a request carries for one origin, and never to another."""
 
 
 class Redirects:
@@ -38,13 +39,17 @@ class Redirects:
         Send the request, and those that redirects ask for.
 
         Raises:
-            TooManyRedirects: More than the limit.
+            TooManyRedirects: More than the limit; it carries the last response.
             RemoteProtocolError: A Location that cannot be used; it carries the response.
             BodyNotReplayable: 307 or 308, and the body's source can be read only once.
         """
         response = await next(request)
         if response.status_code < 300 or not response.is_redirect:
             return response
+        return await self.follow(request, response, next)
+
+    async def follow(self, request: Request, response: Response, next: Send) -> Response:
+        """Do what a redirect asks for; args and raises as for the call, with the first response, a redirect."""
         if not request.extensions.get("follow_redirects", self._follow):
             try:
                 response.next_request = redirected(request, response)
@@ -53,11 +58,13 @@ class Redirects:
             return response
         history: tuple[Response, ...] = ()
         while response.is_redirect:
+            # A small rest of its body is drained, else its connection is closed.
             await response.close()
             following = redirected(request, response)
             if len(history) == self._limit:
                 error = TooManyRedirects(f"more than {self._limit} redirects; the last was to {_shown(following)}")
                 error.request = request
+                error.response = response
                 raise error
             if following.body is not None and not following.body.replayable:
                 raise BodyNotReplayable(
@@ -82,7 +89,9 @@ def _shown(request: Request) -> str:
 
 def redirected(request: Request, response: Response) -> Request:
     """
-    Return the request that a redirect asks for. To another origin it takes no credentials along.
+    Return the request that a redirect asks for.
+
+    To another origin (scheme, host or port) it takes no credentials along, and so has none to take any further.
 
     Raises:
         RemoteProtocolError: Its Location cannot be used.
@@ -103,9 +112,10 @@ def redirected(request: Request, response: Response) -> Request:
     if _drops_body(response.status_code, request.method):
         following = following.replace(method="GET", content=None)
     if following.location.origin != request.location.origin:
-        for name in BOUND_TO_ORIGIN:
-            following.headers.popall(name, None)
-        following.extensions.pop("server_name", None)
+        for field in BOUND_FIELDS:
+            following.headers.popall(field, None)
+        for extension in BOUND_EXTENSIONS:
+            following.extensions.pop(extension, None)
     return following
 
 
@@ -113,8 +123,13 @@ def _reference(response: Response) -> str:
     """
     Return the Location as text. Fields arrive as latin-1; beyond ASCII it is meant as UTF-8, and what is not UTF-8
     keeps its bytes, percent-encoded.
+
+    Raises:
+        InvalidURL: It has a character that no URL may have, or there are several that differ.
     """
-    location = response.headers["Location"]
+    location, *others = response.headers.getall("Location")
+    if any(other != location for other in others):
+        raise InvalidURL("there are several Location fields, and they differ")
     try:
         location = location.encode("latin-1").decode()
     except UnicodeEncodeError:

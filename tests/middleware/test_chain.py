@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from aiosock.errors import UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
-from aiosock.middleware.chain import Middleware, Send, compose
+from aiosock.middleware.chain import Middleware, Send, as_middleware, compose
 
 GET = Request("GET", "http://h/")
 
@@ -72,3 +75,42 @@ async def test_the_chain_is_what_it_was_when_it_was_put_together() -> None:
     middlewares.append(noting("b", log))
     await send(GET)
     assert log == ["a asks", "a answers"]
+
+
+# A user's middleware is held to its promise.
+
+
+async def unasked(request: Request) -> Response:
+    raise AssertionError
+
+
+async def test_what_a_middleware_returns_is_looked_at() -> None:
+    async def forgets(request: Request, next: Send) -> Response:
+        return None  # type: ignore[return-value]  # that is the fault
+
+    def waits_for_nothing(request: Request, next: Send) -> Response:
+        return Response(200)
+
+    class Odd:
+        async def __call__(self, request: Request, next: Send) -> Response:
+            return "text"  # type: ignore[return-value]  # that is the fault
+
+    for fault, words in [
+        (forgets, r"the middleware .*forgets must return a Response, not NoneType"),
+        (waits_for_nothing, r"the middleware .*waits_for_nothing must be 'async def'; it returned Response"),
+        (Odd(), r"the middleware .*Odd must return a Response, not str"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            await compose([as_middleware(fault)], unasked)(GET)
+
+
+async def test_a_users_middleware_is_one_like_any_other() -> None:
+    async def answer(request: Request, next: Send) -> Response:
+        return Response(299, request=request)
+
+    assert (await compose([as_middleware(answer)], unasked)(GET)).status_code == 299
+
+
+def test_what_cannot_be_called_is_no_middleware() -> None:
+    with pytest.raises(UsageError, match="middleware: takes functions .*, not str"):
+        as_middleware("retry")

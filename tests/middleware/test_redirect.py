@@ -189,6 +189,8 @@ async def test_redirects_without_end(limit: int) -> None:
         await follow(limit)(Request("GET", "http://h/a"), server)
     assert str(caught.value) == f"more than {limit} redirects; the last was to http://h/a [GET http://h/a]"
     assert caught.value.request is server.requests[-1]
+    assert caught.value.response is not None
+    assert caught.value.response.request is server.requests[-1]
     assert len(server.requests) == limit + 1
     assert all(source.closed for source in server.sources)
 
@@ -291,6 +293,22 @@ async def test_a_location_that_cannot_be_requested(location: str) -> None:
     assert server.sources[0].closed
 
 
+def with_locations(*locations: str) -> Response:
+    request = Request("GET", "http://h/")
+    return Response(302, headers=[("Location", location) for location in locations], request=request)
+
+
+def test_several_locations_that_are_the_same_are_one() -> None:
+    response = with_locations("/x", "/x")
+    assert str(redirected(response._answered_request(), response).url) == "http://h/x"
+
+
+def test_several_locations_that_differ_lead_nowhere() -> None:
+    response = with_locations("/x", "/x", "/y")
+    with pytest.raises(RemoteProtocolError, match="there are several Location fields, and they differ"):
+        redirected(response._answered_request(), response)
+
+
 # Credentials
 
 
@@ -314,7 +332,7 @@ SECRETS = {"Authorization": "a", "cookie": "b", "Proxy-Authorization": "c", "HOS
     ],
 )
 def test_credentials_stay_with_their_origin(url: str, location: str, kept: bool) -> None:
-    extensions = {"server_name": "h", "x": 1}
+    extensions = {"server_name": "h", "auth": print, "cookies": {"a": "b"}, "x": 1}
     request = Request("GET", url, headers={**SECRETS, "X": "y"}, extensions=extensions)
     request.headers.add("Authorization", "again")
     second = following(location, request)
@@ -330,8 +348,10 @@ def test_credentials_stay_with_their_origin(url: str, location: str, kept: bool)
 
 async def test_credentials_do_not_come_back() -> None:
     server = Server((302, "http://other/"), (302, "http://h/"))
-    await follow()(Request("GET", "http://user:pass@h/"), server)
-    assert ["Authorization" in request.headers for request in server.requests] == [True, False, False]
+    extensions = {"auth": print, "cookies": {"a": "b"}}
+    await follow()(Request("GET", "http://user:pass@h/", headers={"Cookie": "c=d"}, extensions=extensions), server)
+    kept = [("Authorization" in one.headers, "Cookie" in one.headers, *one.extensions) for one in server.requests]
+    assert kept == [(True, True, "auth", "cookies"), (False, False), (False, False)]
 
 
 @pytest.mark.parametrize("location", ["http://u:p@h/x", "http://u:p@other/x"])
