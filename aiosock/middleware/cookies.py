@@ -1,0 +1,76 @@
+"""
+Cookies around every request that goes on the wire: those of the jar are added, those of the answer are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from multidict import CIMultiDict, istr
+
+from aiosock.message.jar import CookieJar, load_public_suffixes
+from aiosock.message.request import Request
+from aiosock.message.response import Response
+from aiosock.middleware.chain import Send
+from aiosock.protocol.cookie import encode_cookies
+
+COOKIE: Final = istr("Cookie")
+SET_COOKIE: Final = istr("Set-Cookie")
+
+
+class CookieKeeper:
+    """
+    Sends a jar's cookies and keeps what answers set.
+
+    It belongs next to the transport: each request of a chain of redirects gets the cookies of its own host.
+
+    Args:
+        jar: The jar.
+    """
+
+    __slots__ = ("jar",)
+
+    def __init__(self, jar: CookieJar) -> None:
+        self.jar = jar
+
+    def add(self, request: Request) -> Request:
+        """
+        Return the request with its cookies in one field, or the same request where there are none to add.
+
+        A Cookie field set by hand comes first, as it is written; then the cookies of
+        ``request.extensions["cookies"]``, a mapping of names to values; then the jar's. A name that was given before
+        is not given again.
+        """
+        given = request.extensions.get("cookies")
+        found = self.jar.header_for(request.location) if self.jar.domains else ()
+        if not given and not found:
+            return request
+        written = [value for value in request.headers.getall(COOKIE, ()) if value]
+        names = {pair.partition("=")[0].strip() for value in written for pair in value.split(";")}
+        pairs = [(name, value) for name, value in (given or {}).items() if name not in names]
+        names.update(name for name, _ in pairs)
+        # Several of one name stand in the jar for several paths or domains, and all of them are sent.
+        pairs += [(cookie.name, cookie.value) for cookie in found if cookie.name not in names]
+        if not pairs:
+            return request
+        headers: CIMultiDict[str] = CIMultiDict(request.headers)
+        headers.popall(COOKIE, None)
+        headers[COOKIE] = "; ".join([*written, encode_cookies(pairs)])
+        return request.replace(headers=headers)
+
+    def keep(self, response: Response) -> None:
+        """Keep what an answer sets for the host of its request."""
+        if SET_COOKIE in response.headers and response.request is not None:
+            self.jar.store(response.headers.getall(SET_COOKIE), response.request.location)
+
+    async def __call__(self, request: Request, next: Send, /) -> Response:
+        """Send the request with its cookies, and keep those of the answer."""
+        request = self.add(request)
+        response = await next(request)
+        if SET_COOKIE in response.headers:
+            values = response.headers.getall(SET_COOKIE)
+            if self.jar.awaits_public_suffixes(values, request.location):
+                await asyncio.to_thread(load_public_suffixes)
+            self.jar.store(values, request.location)
+        return response
