@@ -147,9 +147,10 @@ def basic(username: str, password: str) -> str:
     """
     from base64 import b64encode
 
-    if ":" in username:
+    credentials = encode_credentials(username, password)
+    if b":" in credentials[0]:
         raise UsageError("username: Basic authentication has no way to send one with a colon")
-    return "Basic " + b64encode(b":".join(encode_credentials(username, password))).decode("ascii")
+    return "Basic " + b64encode(b":".join(credentials)).decode("ascii")
 
 
 def encode_credentials(username: str, password: str) -> tuple[bytes, bytes]:
