@@ -135,7 +135,7 @@ def test_a_giant_field_is_not_read_and_the_others_are() -> None:
     assert parse_challenges([largest, "B"]) == [challenge("a", largest[2:]), challenge("b")]
 
 
-@pytest.mark.parametrize("fields", [["A," * 1000], ["A"] * 1000, ["A,B" * 20] * 50])
+@pytest.mark.parametrize("fields", [["A," * 1000], ["A"] * 1000, ["A,B," * 20] * 50])
 def test_more_challenges_than_anybody_means_are_not_read(fields: list[str]) -> None:
     assert len(parse_challenges(fields)) == MAX_CHALLENGES
 
@@ -170,7 +170,7 @@ def test_no_field_takes_long(piece: str) -> None:
         ('a=b, c, "d, e=f", g=h', {"a": "b", "g": "h"}),
         ('a=b, c="d', {"a": "b"}),
         ("Digest a=b, c=d", {"c": "d"}),
-        ("a=" + "b" * MAX_FIELD_CHARACTERS, {}),
+        pytest.param("a=" + "b" * MAX_FIELD_CHARACTERS, {}, id="giant"),
     ],
 )
 def test_a_list_of_parameters(value: str, parameters: dict[str, str]) -> None:
