@@ -373,7 +373,7 @@ def _read_logins(path: str | None) -> dict[str, tuple[str, str]]:
         except netrc.NetrcParseError as error:
             raise UsageError(f"netrc: {candidate!r} cannot be used: line {error.lineno} is malformed") from None
         except ValueError:
-            raise UsageError(f"netrc: {candidate!r} cannot be used: it is no text") from None
+            raise UsageError(f"netrc: {candidate!r} cannot be used") from None
         return {host.lower(): (login, password or "") for host, (login, _, password) in hosts.items()}
     if path is not None:
         raise UsageError(f"netrc: there is no file {path!r}")
