@@ -36,7 +36,7 @@ _log = logging.getLogger("aiosock.client")
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    return re.compile(rf"(all|https?)(?:://(?:{HOST_AND_PORT})?/?)?", re.IGNORECASE)
+    return re.compile(rf"(all|https?)(?:://(?:{HOST_AND_PORT}/?)?)?", re.IGNORECASE)
 
 
 @cache
@@ -162,7 +162,8 @@ def make_rules(value: ProxyInput) -> ProxyRules | None:
             raise UsageError(f"proxy: {key!r} means the same as another key, which has another proxy")
     if not any(rules.values()):
         return None
-    return ProxyRules(sorted(rules.items(), key=lambda rule: rule[0].weight, reverse=True))
+    by_weight = sorted(rules.items(), key=lambda rule: rule[0].weight, reverse=True)
+    return ProxyRules(by_weight)
 
 
 def _parse_key(key: object) -> Pattern:
@@ -197,7 +198,7 @@ def _made(owner: str, value: str | URL | Proxy) -> Proxy:
     try:
         return make_proxy(value)
     except UsageError as error:
-        raise UsageError(f"{owner}: {error}") from None
+        raise UsageError(f"{owner}: {str(error).removeprefix('proxy: ')}") from None
 
 
 def _shown(value: object) -> str:
@@ -235,7 +236,7 @@ def rules_from_environment(environ: Mapping[str, str]) -> ProxyRules | None:
     for scheme in ("http", "https", ""):
         variable, value = _variable(environ, f"{scheme or 'all'}_proxy")
         if value:
-            rules.append((Pattern(scheme), _made(variable, value if "://" in value else f"http://{value}")))
+            rules.append((Pattern(scheme), _made(variable, value)))
     if not rules:
         return None
     variable, value = _variable(environ, "no_proxy")
@@ -254,8 +255,10 @@ def _parse_exemptions(variable: str, text: str) -> Iterator[Pattern | Network]:
         if entry:
             try:
                 yield from _parse_exemption(entry)
-            except (InvalidURL, ValueError) as error:
-                _log.debug("%s: the entry %s is ignored: %s", variable, _shown(entry), error)
+            except (InvalidURL, ValueError):
+                _log.debug(
+                    "%s: the entry %s is neither a host, an address nor a network, and ignored", variable, _shown(entry)
+                )
 
 
 def _parse_exemption(entry: str) -> list[Pattern | Network]:
@@ -267,8 +270,7 @@ def _parse_exemption(entry: str) -> list[Pattern | Network]:
         entry = f"[{entry}]"
     found = _exemption().fullmatch(entry)
     if found is None:
-        raise ValueError("neither a host, an address nor a network")
+        raise ValueError("no host")
     pattern = _parse_pattern("", *found.groups())
     wider = pattern.host and not pattern.below and _address(pattern.host) is None
     return [pattern, pattern._replace(below=True)] if wider else [pattern]
-
