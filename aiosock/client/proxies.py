@@ -81,9 +81,9 @@ class Pattern(NamedTuple):
         return self.host in ("", to.host, to.host.partition("%")[0])
 
     @property
-    def weight(self) -> tuple[bool, bool, int, bool]:
-        """Return what the more specific of two patterns has more of."""
-        return self.port != 0, self.host != "" and not self.below, len(self.host), self.scheme != ""
+    def weight(self) -> tuple[bool, int, bool]:
+        """Return what the more specific of two patterns has more of; of hosts that fit, a whole one is the longest."""
+        return self.port != 0, len(self.host), self.scheme != ""
 
 
 class Network(NamedTuple):
@@ -93,7 +93,7 @@ class Network(NamedTuple):
 
     def fits(self, to: Destination) -> bool:
         """Return whether the destination is an address of the network."""
-        return to.address is not None and to.address in self.network
+        return to.address is not None and (to.address in self.network or _unmapped(to.address) in self.network)
 
 
 class ProxyRules:
@@ -118,7 +118,7 @@ class ProxyRules:
 
 def _destination(scheme: str, host: str, port: int) -> Destination:
     address = _address(host)
-    return Destination(scheme, host.removesuffix(".") if address is None else str(address), port, address)
+    return Destination(scheme, host.removesuffix(".") if address is None else str(_unmapped(address)), port, address)
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:
@@ -128,9 +128,13 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
     import ipaddress
 
     try:
-        address = ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return the IPv4 address that is meant by an IPv6 one (RFC 4291, 2.5.5.2)."""
     return (address.ipv4_mapped if address.version == 6 else None) or address
 
 
@@ -144,7 +148,7 @@ def make_rules(value: ProxyInput) -> ProxyRules | None:
             ``"https://"``, the slashes being optional; or goes on with a host (``"https://example.com"``,
             ``"all://[::1]"``), with ``*.`` and a host for all names below it, or with ``*``; each maybe with a port
             (``"all://*.example.com:8080"``). Of those that fit, the most specific counts, in whatever order they
-            stand: first one with a port, then one with a whole host, then the longest host, then one with a scheme.
+            stand: first one with a port, then one with a longer host, then one with a scheme.
 
     Raises:
         UsageError: Something else, a key or a proxy that can't be used, or two keys that mean the same and disagree;
@@ -262,7 +266,7 @@ def _parse_exemptions(variable: str, text: str) -> Iterator[Pattern | Network]:
 
 
 def _parse_exemption(entry: str) -> list[Pattern | Network]:
-    if "/" in entry and "@" not in entry:
+    if "/" in entry:
         import ipaddress
 
         return [Network(ipaddress.ip_network(entry, strict=False))]
