@@ -276,5 +276,4 @@ def _parse_exemption(entry: str) -> list[Pattern | Network]:
     if found is None:
         raise ValueError("no host")
     pattern = _parse_pattern("", *found.groups())
-    wider = pattern.host and not pattern.below and _address(pattern.host) is None
-    return [pattern, pattern._replace(below=True)] if wider else [pattern]
+    return [pattern, pattern._replace(below=True)] if pattern.host and not pattern.below else [pattern]
