@@ -21,7 +21,7 @@ Every exception that aiosock raises.
     │   │   ├── ConnectError      no connection came about
     │   │   │   ├── DNSError      the name has no address
     │   │   │   ├── TLSError      no trusted TLS connection came about
-    │   │   │   └── ProxyError    the proxy refused
+    │   │   │   └── ProxyError    the proxy refused, or could not be reached
     │   │   ├── ReadError         the connection broke while reading
     │   │   │   └── TruncatedStream   TLS ended without saying so
     │   │   └── WriteError        the connection broke while sending
@@ -145,7 +145,16 @@ class TLSError(ConnectError):
 
 
 class ProxyError(ConnectError):
-    """The proxy refused to connect."""
+    """
+    The proxy could not be reached, did not speak its protocol, or refused to connect.
+
+    Attributes:
+        status_code: The status of an HTTP proxy's refusal, else None.
+        response: The refusal with the part of its body that was read, else None.
+    """
+
+    status_code: int | None = None
+    response: Response | None = None
 
 
 class ReadError(NetworkError):

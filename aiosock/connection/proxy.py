@@ -1,6 +1,5 @@
 """
-A proxy: where it is, how it is spoken to, and who we are to it. A value; speaking to it is in
-`aiosock.connection.tunnel`.
+A proxy: where it is, how it is spoken to, and who we are to it. Speaking to it is in `aiosock.connection.tunnel`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,12 @@ from aiosock.message.request import HeadersInput, make_headers
 from aiosock.message.url import parse_url, text_of
 from aiosock.network.tcp import format_address
 from aiosock.network.tls import Cert, TLSSettings, Verify
+from aiosock.protocol.challenge import basic, parse_challenges
+from aiosock.protocol.digest import Answer, Digest
 from aiosock.protocol.http1 import FieldSection
 
 if TYPE_CHECKING:
+    from multidict import MultiMapping
     from yarl import URL
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
@@ -124,6 +126,11 @@ class Proxy:
         return self.scheme.startswith("socks")
 
     @property
+    def has_own_authorization(self) -> bool:
+        """Its own fields say who we are, in whatever scheme: the credentials are not sent."""
+        return any(name.lower() == "proxy-authorization" for name, _ in self.headers)
+
+    @property
     def address(self) -> str:
         """Host and port, for messages."""
         return format_address(self.host, self.port)
@@ -215,3 +222,60 @@ def _checked_fields(headers: HeadersInput | None) -> tuple[tuple[str, str], ...]
     except AiosockError as error:
         raise InvalidHeader(f"headers: {error}") from None
     return fields
+
+
+class Credentials:
+    """
+    What one HTTP proxy is told of who we are, and what it said to that: the same for tunnels and for what it sends on.
+
+    Args:
+        proxy: The proxy; without ``auth`` there is nothing to tell.
+    """
+
+    __slots__ = ("_basic", "_digest")
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._basic = basic(*proxy.auth) if proxy.auth is not None and not proxy.digest_only else None
+        self._digest = Digest(*proxy.auth) if proxy.auth is not None else None
+
+    def authorize(self, method: str, target: str, body: bytes | None) -> tuple[str | None, Answer | None]:
+        """
+        Return the value of Proxy-Authorization, None for none, and what `challenged` has to know if it is refused.
+
+        Args:
+            method: The method of the request.
+            target: Its target as it goes on the wire.
+            body: Its body, None where that is not known.
+
+        Raises:
+            UsageError: The proxy wants the body protected, and it is not known.
+        """
+        digest = self._digest
+        if digest is not None:
+            from secrets import token_urlsafe
+
+            value = digest.authorization(method, target, token_urlsafe(16), body)
+            if value is not None:
+                return value, digest.answer
+        return self._basic, None
+
+    def challenged(self, fields: MultiMapping[str], refused: Answer | None) -> bool:
+        """
+        Take up what a 407 asks for, and return whether there is a new answer to it.
+
+        Args:
+            fields: The fields of the 407.
+            refused: What `authorize` gave beside the value that was refused.
+        """
+        if self._digest is None:
+            return False
+        return self._digest.challenged(parse_challenges(fields.getall("Proxy-Authenticate", ())), refused)
+
+    def informed(self, fields: MultiMapping[str]) -> None:
+        """Take up what an answer that is no 407 says about the next one."""
+        if self._digest is not None:
+            for value in fields.getall("Proxy-Authentication-Info", ()):
+                self._digest.informed(value)
+
+    def __repr__(self) -> str:
+        return "<Credentials>"

@@ -63,6 +63,8 @@ class TLSSettings:
     def __init__(self, verify: Verify = True, cert: Cert | None = None, trust_env: bool = True) -> None:
         self._context = verify if isinstance(verify, ssl.SSLContext) else None
         self._building: asyncio.Future[ssl.SSLContext] | None = None
+        self._given = verify
+        self._trust_env = trust_env
         if self._context is not None:
             if cert is not None:
                 raise UsageError("cert: load the certificate into the context that you give as verify")
@@ -71,7 +73,19 @@ class TLSSettings:
             verify = _path("verify", verify)
         self._verify: bool | str = verify
         self._cert = _cert_parts(cert) if cert is not None else None
-        self._trust_env = trust_env
+
+    def for_hop(self, verify: Verify | None, cert: Cert | None) -> TLSSettings:
+        """
+        Return the settings for a hop on the way to the server, a proxy: its client certificate is never this one.
+
+        Args:
+            verify: How that hop is trusted, None for the way in which the server is.
+            cert: What is shown to that hop.
+
+        Raises:
+            UsageError: As for making settings.
+        """
+        return TLSSettings(self._given if verify is None else verify, cert, self._trust_env)
 
     async def context(self) -> ssl.SSLContext:
         """
