@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,22 @@ socks pass {{ from: 127.0.0.0/8 to: 127.0.0.0/8 }}
 """
 
 
+@dataclass(frozen=True)
+class RunningProxy:
+    """
+    A running proxy.
+
+    Attributes:
+        addresses: Where it listens, host and port, by the schemes that it speaks.
+    """
+
+    addresses: dict[str, str]
+
+    def url(self, scheme: str, *, user: str = "", password: str = "") -> str:
+        """Return its URL, maybe with user and password."""
+        return f"{scheme}://{f'{user}:{password}@' if user else ''}{self.addresses[scheme]}"
+
+
 def require(program: str, folders: str = "/usr/sbin:/usr/local/sbin") -> str:
     """Return a program's path; skip the test where there is none, and fail it where CI has to have one."""
     path = shutil.which(program) or shutil.which(program, path=folders)
@@ -84,16 +101,13 @@ def require(program: str, folders: str = "/usr/sbin:/usr/local/sbin") -> str:
 
 
 @contextmanager
-def running_squid(certificates: Certificates, scheme: str | None = None) -> Iterator[tuple[str, str]]:
+def running_squid(certificates: Certificates, scheme: str | None = None) -> Iterator[RunningProxy]:
     """
     Run squid as long as the block lasts: an HTTP and an HTTPS proxy, which keep connections.
 
     Args:
         certificates: Who issues the certificate of the HTTPS proxy.
         scheme: How it wants to know who asks: ``"basic"``, ``"digest"``, or not at all.
-
-    Yields:
-        The URLs of both, without user and password.
     """
     program = require("squid")
     helpers = {
@@ -124,12 +138,12 @@ def running_squid(certificates: Certificates, scheme: str | None = None) -> Iter
         (folder / "squid.conf").write_text(configuration)
         # It needs two seconds to go when asked, and has nothing to put in order.
         with _running([program, "-N", "-f", str(folder / "squid.conf")], folder, plain, stop=subprocess.Popen.kill):
-            yield f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls}"
+            yield RunningProxy({"http": f"127.0.0.1:{plain}", "https": f"127.0.0.1:{tls}"})
 
 
 @contextmanager
-def running_tinyproxy(*, authenticated: bool = False) -> Iterator[str]:
-    """Run tinyproxy as long as the block lasts: an HTTP proxy that keeps no connections. Its URL is yielded."""
+def running_tinyproxy(*, authenticated: bool = False) -> Iterator[RunningProxy]:
+    """Run tinyproxy as long as the block lasts: an HTTP proxy that keeps no connections."""
     program = require("tinyproxy")
     (port,) = free_ports(1)
     with _folder() as folder:
@@ -137,29 +151,29 @@ def running_tinyproxy(*, authenticated: bool = False) -> Iterator[str]:
         configuration = TINYPROXY.format(port=port, folder=folder, authentication=authentication)
         (folder / "tinyproxy.conf").write_text(configuration)
         with _running([program, "-d", "-c", str(folder / "tinyproxy.conf")], folder, port):
-            yield f"http://127.0.0.1:{port}"
+            yield RunningProxy({"http": f"127.0.0.1:{port}"})
 
 
 @contextmanager
-def running_microsocks(*, authenticated: bool = False) -> Iterator[str]:
-    """Run microsocks as long as the block lasts: SOCKS5. Host and port are yielded."""
+def running_microsocks(*, authenticated: bool = False) -> Iterator[RunningProxy]:
+    """Run microsocks as long as the block lasts: SOCKS5."""
     program = require("microsocks")
     (port,) = free_ports(1)
     credentials = ["-u", USER, "-P", PASSWORD] if authenticated else []
     with _folder() as folder, _running([program, "-i", "127.0.0.1", "-p", str(port), *credentials], folder, port):
-        yield f"127.0.0.1:{port}"
+        yield RunningProxy(dict.fromkeys(("socks5", "socks5h"), f"127.0.0.1:{port}"))
 
 
 @contextmanager
-def running_dante() -> Iterator[str]:
-    """Run dante as long as the block lasts: SOCKS4, without names (4a), and SOCKS5. Host and port are yielded."""
+def running_dante() -> Iterator[RunningProxy]:
+    """Run dante as long as the block lasts: SOCKS4, without the names of 4a, and SOCKS5."""
     program = require("danted")
     (port,) = free_ports(1)
     with _folder() as folder:
         (folder / "danted.conf").write_text(DANTE.format(port=port, folder=folder))
         command = [program, "-f", str(folder / "danted.conf"), "-p", str(folder / "danted.pid"), "-N", "1"]
         with _running(command, folder, port):
-            yield f"127.0.0.1:{port}"
+            yield RunningProxy(dict.fromkeys(("socks4", "socks5", "socks5h"), f"127.0.0.1:{port}"))
 
 
 def _md5(text: str) -> str:
