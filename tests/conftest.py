@@ -1,5 +1,6 @@
 """
-What all tests share: both loops, a loop that must not be blocked, warnings that count where they arose.
+What all tests share: both loops, a loop that must not be blocked, warnings that count where they arose, no proxies of
+the machine's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from blockbuster import BlockBuster
 from aiosock.testing import Certificates
 
 LEAVING_SECONDS = 5
+PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=100)
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)
@@ -46,6 +48,16 @@ async def orderly(request: pytest.FixtureRequest) -> AsyncIterator[None]:
         # They may still be on their way out.
         _, left = await asyncio.wait(left, timeout=LEAVING_SECONDS)
     assert not left
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_proxies_around() -> Iterator[None]:
+    """What proxies the machine has is nothing to the tests, nor to the programs that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.lower() in PROXY_VARIABLES:
+                patch.delenv(name)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

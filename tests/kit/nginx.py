@@ -114,4 +114,4 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
         except ConnectionRefusedError:
             continue
         return
-    raise RuntimeError(f"nginx ended with status {process.returncode}")
+    raise RuntimeError(f"{process.args!r} ended with status {process.returncode}")
