@@ -69,7 +69,8 @@ if TYPE_CHECKING:
     from aiosock.client.client import Client, Transport
     from aiosock.config import Limits, Timeout
     from aiosock.connection.proxy import Proxy
-    from aiosock.message.cookies import CookieJar, Cookies
+    from aiosock.message.cookies import Cookies
+    from aiosock.message.jar import CookieJar
     from aiosock.message.request import Request
     from aiosock.message.response import Response
     from aiosock.message.transit import ConnectionInfo, Timings
@@ -153,7 +154,8 @@ if not TYPE_CHECKING:
         **dict.fromkeys(("Client", "Transport"), "client.client"),
         **dict.fromkeys(("Limits", "Timeout"), "config"),
         "Proxy": "connection.proxy",
-        **dict.fromkeys(("CookieJar", "Cookies"), "message.cookies"),
+        "Cookies": "message.cookies",
+        "CookieJar": "message.jar",
         "Request": "message.request",
         "Response": "message.response",
         **dict.fromkeys(("ConnectionInfo", "Timings"), "message.transit"),

@@ -26,7 +26,9 @@ async def fetch(client: aiosock.Client, url: str) -> bool:
         print(f"{url}: {type(error).__name__}: {error}")
         return False
     assert response.connection is not None
-    print(f"{url}: {response.status_code}, {len(response.content)} bytes by way of {response.connection.remote_address}")
+    print(
+        f"{url}: {response.status_code}, {len(response.content)} bytes by way of {response.connection.remote_address}"
+    )
     return response.is_success
 
 

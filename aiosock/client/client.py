@@ -23,13 +23,13 @@ from aiosock.connection.proxy import Proxy, make_proxy
 from aiosock.errors import ClientClosed, RequestError, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData, JSONEncoder
-from aiosock.message.cookies import Cookies, CookiesInput, as_jar, as_pairs
+from aiosock.message.cookies import Cookies, CookiesInput, as_jar, cookies_for
 from aiosock.message.decoding import accepted_codings
 from aiosock.message.request import AUTHORIZATION, HeadersInput, Request, assemble, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.middleware.auth import AuthInput, as_auth
 from aiosock.middleware.chain import Middleware, Send, as_middleware
-from aiosock.middleware.cookies import JarCookies
+from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.order import arrange
 from aiosock.middleware.redirect import Redirects
 from aiosock.network.dns import Resolver, SystemResolver
@@ -369,9 +369,6 @@ class Client:
             extensions["proxy"] = make_proxy(options["proxy"]) if options["proxy"] is not None else None
         if "middleware" in options:
             extensions["middleware"] = _middlewares(options["middleware"])
-        cookies = options.get("cookies")
-        if cookies is not None:
-            extensions["cookies"] = as_pairs(cookies)
         own = options.get("headers")
         if own is not None:
             _override(headers, make_headers(own))
@@ -380,6 +377,9 @@ class Client:
             text = urls.append_params(text, params)
         content, data, json = options.get("content"), options.get("data"), options.get("json")
         request = assemble(method, text, headers, extensions, content, data, json, self._json_encoder)
+        cookies = options.get("cookies")
+        if cookies is not None:
+            extensions["cookies"] = cookies_for(cookies, request.location)
         self._personalise(request, options.get("auth", UNSET))
         return request
 
@@ -464,7 +464,7 @@ class Client:
         return self._chain
 
     def _compose(self, own: Sequence[Middleware]) -> Send:
-        return arrange(self._redirects, own, JarCookies(self._jar), self._carry)
+        return arrange(self._redirects, own, CookieKeeper(self._jar), self._carry)
 
     def _network(self) -> NetworkTransport:
         return NetworkTransport(

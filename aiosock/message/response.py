@@ -14,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 from aiosock.errors import ContentTooLarge, HTTPStatusError, ResponseNotRead, StreamConsumed, UsageError
 from aiosock.message.charset import codec_for, find_codec, marked_encoding, named_encoding
 from aiosock.message.decoding import Pipeline, decode_at_once
-from aiosock.message.cookies import Cookies, cookies_of
+from aiosock.message.cookies import Cookies, cookies_set
 from aiosock.message.iteration import (
     BodyIterator,
     BodySource,
@@ -217,7 +217,7 @@ class Response:
     @property
     def cookies(self) -> Cookies:
         """The cookies that this answer sets."""
-        return cookies_of(self.headers.getall(_SET_COOKIE, ()), self._answered_request().location)
+        return cookies_set(self.headers.getall(_SET_COOKIE, ()), self._answered_request().location)
 
     @property
     def trailers(self) -> CIMultiDictProxy[str]:

@@ -59,18 +59,18 @@ class CookieKeeper:
         headers[COOKIE] = "; ".join([*written, encode_cookies(pairs)])
         return request.replace(headers=headers)
 
-    def keep(self, response: Response) -> None:
+    async def keep(self, request: Request, response: Response) -> None:
         """Keep what an answer sets for the host of its request."""
-        if SET_COOKIE in response.headers and response.request is not None:
-            self.jar.store(response.headers.getall(SET_COOKIE), response.request.location)
+        values = response.headers.getall(SET_COOKIE)
+        if self.jar.awaits_public_suffixes(values, request.location):
+            # Loading the list takes a while, once.
+            await asyncio.to_thread(load_public_suffixes)
+        self.jar.store(values, request.location)
 
     async def __call__(self, request: Request, next: Send, /) -> Response:
         """Send the request with its cookies, and keep those of the answer."""
         request = self.add(request)
         response = await next(request)
         if SET_COOKIE in response.headers:
-            values = response.headers.getall(SET_COOKIE)
-            if self.jar.awaits_public_suffixes(values, request.location):
-                await asyncio.to_thread(load_public_suffixes)
-            self.jar.store(values, request.location)
+            await self.keep(request, response)
         return response

@@ -16,21 +16,16 @@ A concern that has nothing to do costs next to nothing: most requests take a sho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
-
-from multidict import istr
 
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.auth import authenticate
 from aiosock.middleware.chain import Middleware, Send, compose
-from aiosock.middleware.cookies import JarCookies
+from aiosock.middleware.cookies import SET_COOKIE, CookieKeeper
 from aiosock.middleware.redirect import Redirects
 
-_SET_COOKIE: Final = istr("Set-Cookie")
 
-
-def arrange(redirects: Redirects, own: Sequence[Middleware], cookies: JarCookies, send: Send) -> Send:
+def arrange(redirects: Redirects, own: Sequence[Middleware], cookies: CookieKeeper, send: Send) -> Send:
     """
     Return one function that sends a request through a client's middlewares.
 
@@ -50,8 +45,8 @@ def arrange(redirects: Redirects, own: Sequence[Middleware], cookies: JarCookies
         if bound or "auth" in extensions or "cookies" in extensions:
             return await redirects(request, below)
         response = await send(request)
-        if _SET_COOKIE in response.headers:
-            cookies.keep(request, response)
+        if SET_COOKIE in response.headers:
+            await cookies.keep(request, response)
         if response.status_code < 300 or not response.is_redirect:
             return response
         return await redirects.follow(request, response, below)

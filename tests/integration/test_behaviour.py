@@ -147,7 +147,7 @@ async def test_a_jar_may_be_shared_by_clients() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["", "=", ";", "a=b; Domain=com", "a=b; Domain=other.example", "\x01=\x02", "a=" + "x" * 5000]
+    "line", ["", "=", ";", "a=b; Domain=com", "a=b; Domain=other.example", "a=" + "x" * 5000]
 )
 async def test_a_set_cookie_that_makes_no_sense_is_ignored(line: str) -> None:
     async with Server.answering(response(body=b"ok", headers=[("Set-Cookie", line)])) as server, Client() as client:
@@ -322,7 +322,9 @@ async def test_a_middleware_may_wrap_the_body(streamed: bool, chunked: bool) -> 
         checked_client(middleware=[counting]) as client,
     ):
         async with client.stream("GET", server.url) as answer:
-            text = "".join([piece async for piece in answer.iter_text()]) if streamed else (await answer.read()).decode()
+            text = (
+                "".join([piece async for piece in answer.iter_text()]) if streamed else (await answer.read()).decode()
+            )
         assert text == "ABCDE"
         assert wrappers[0].count == 5
         assert list(answer.trailers.items()) == ([("X", "y")] if chunked else [])
