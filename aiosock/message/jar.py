@@ -392,14 +392,13 @@ def canonical_domain(domain: str) -> str:
     if not domain:
         return ""
     bare = domain.removeprefix(".")
-    bracketed = f"[{bare}]" if ":" in bare and not bare.startswith("[") else bare
+    if any(char in bare for char in "/?#@"):
+        raise UsageError(f"cookies: the domain {domain[:60]!r} is more than a host")
+    bracketed = f"[{bare}]" if ":" in bare and not bare.endswith("]") else bare
     try:
-        location = parse_url(f"http://{bracketed}/")
+        return parse_url(f"http://{bracketed}/").host
     except InvalidURL as error:
         raise UsageError(f"cookies: the domain {domain[:60]!r} is not a host: {error}") from error
-    if location.target != "/" or location.userinfo is not None or location.port != 80:
-        raise UsageError(f"cookies: the domain {domain[:60]!r} is more than a host")
-    return location.host
 
 
 def _discard(index: dict[str, dict[_Key, Cookie]], domain: str, key: _Key) -> None:
