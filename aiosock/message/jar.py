@@ -19,7 +19,6 @@ from functools import cache
 from typing import Final, Literal, TypeAlias
 
 from aiosock.errors import InvalidURL, UsageError
-from aiosock.message import cookiefile
 from aiosock.message.url import Location, parse_url
 from aiosock.protocol.cookie import (
     Cookie,
@@ -227,7 +226,9 @@ class CookieJar:
             UsageError: The file cannot be read, or has something that cannot be used: the message says in which
                 line, or which cookie. Nothing of it is loaded then.
         """
-        cookies = await asyncio.to_thread(cookiefile.read_cookies, path)
+        from aiosock.message.cookiefile import read_cookies
+
+        cookies = await asyncio.to_thread(read_cookies, path)
         now = self._clock()
         for cookie in cookies:
             if cookie.expires is None or cookie.expires > now:
@@ -253,10 +254,12 @@ class CookieJar:
         Raises:
             UsageError: Another format, or the file cannot be written.
         """
+        from aiosock.message.cookiefile import write_cookies
+
         cookies = [cookie for cookie in self if session or cookie.expires is not None]
         if len(cookies) < len(self):
             logger.debug("left %d cookies of the session out of the file", len(self) - len(cookies))
-        await asyncio.to_thread(cookiefile.write_cookies, path, cookies, format)
+        await asyncio.to_thread(write_cookies, path, cookies, format)
 
     def __iter__(self) -> Iterator[Cookie]:
         self._drop_expired(self._clock())

@@ -158,6 +158,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
         read_cookies(tmp_path / "jar")
     with pytest.raises(UsageError, match=r"cannot read the cookie file '.*': Is a directory"):
         read_cookies(tmp_path)
+    with pytest.raises(UsageError, match="path: takes a str or a path, not int"):
+        read_cookies(3)  # type: ignore[arg-type]  # a mistake
     with pytest.raises(UsageError, match=r"cannot read the cookie file 'a\\x00': embedded null byte"):
         read_cookies("a\x00")
     monkeypatch.setattr(cookiefile, "MAX_FILE_BYTES", 3)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
+import publicsuffixlist
 import pytest
 from multidict import CIMultiDict
 
@@ -112,18 +115,25 @@ async def test_a_chain_of_redirects_gets_and_gives_cookies_at_each_step() -> Non
     ]
 
 
-async def test_the_list_of_public_suffixes_is_read_in_a_thread() -> None:
-    jars._public_suffix_list.cache_clear()
-    keeper = CookieKeeper(CookieJar())
+async def test_the_list_of_public_suffixes_is_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    class Noting(publicsuffixlist.PublicSuffixList):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            threads.append(threading.current_thread())
+            super().__init__(*args, **more)
 
     async def transport(request: Request) -> Response:
         return Response(200, headers={"Set-Cookie": "a=1; Domain=com"})
 
-    # Read in the loop, it would be found to block it.
+    monkeypatch.setattr(publicsuffixlist, "PublicSuffixList", Noting)
+    jars._public_suffix_list.cache_clear()
+    keeper = CookieKeeper(CookieJar())
+    await asyncio.gather(*(keeper(Request("GET", URL), transport) for _ in range(3)))
     await keeper(Request("GET", URL), transport)
-    assert jars._public_suffix_list.cache_info().currsize == 1
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
     assert keeper.jar.domains == {}
-    await keeper(Request("GET", URL), transport)
 
 
 async def test_without_anything_to_do_it_only_passes_on() -> None:

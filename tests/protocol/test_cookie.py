@@ -272,7 +272,8 @@ def test_this_machine_is_a_loopback_host(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["notlocalhost", "localhost.com", "127.evil.com", "127.0.0.1.com", "128.0.0.1", "127.0.0.x", "::2", "::"]
+    "host",
+    ["notlocalhost", "localhost.com", "127.evil.com", "127", "127.0.0.1.1", "128.0.0.1", "127.0.0.x", "::2"],
 )
 def test_another_machine_is_no_loopback_host(host: str) -> None:
     assert not is_loopback(host)
