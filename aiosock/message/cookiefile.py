@@ -38,7 +38,7 @@ def read_cookies(path: str | os.PathLike[str]) -> list[Cookie]:
         UsageError: The file cannot be read, or has something that cannot be used; the message names it and the
             place, and shows no value.
     """
-    name = os.fspath(path)
+    name = _name_of(path)
     try:
         with open(name, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -70,11 +70,18 @@ def write_cookies(path: str | os.PathLike[str], cookies: Iterable[Cookie], forma
     """
     if format not in _FORMATS:
         raise UsageError(f"format: takes 'json' or 'netscape', not {format!r}")
-    name = os.fspath(path)
+    name = _name_of(path)
     try:
         _replace(os.path.realpath(name), _FORMATS[format](cookies))
     except (OSError, ValueError) as error:
         raise _cannot("write", name, error) from error
+
+
+def _name_of(path: str | os.PathLike[str]) -> str:
+    try:
+        return os.fsdecode(path)
+    except TypeError as error:
+        raise UsageError(f"path: takes a str or a path, not {type(path).__name__}") from error
 
 
 def _cannot(verb: str, name: str, error: OSError | ValueError) -> UsageError:

@@ -19,7 +19,6 @@ from functools import cache
 from typing import Final, Literal, TypeAlias
 
 from aiosock.errors import InvalidURL, UsageError
-from aiosock.message import cookiefile
 from aiosock.message.url import Location, parse_url
 from aiosock.protocol.cookie import (
     Cookie,
@@ -227,7 +226,9 @@ class CookieJar:
             UsageError: The file cannot be read, or has something that cannot be used: the message says in which
                 line, or which cookie. Nothing of it is loaded then.
         """
-        cookies = await asyncio.to_thread(cookiefile.read_cookies, path)
+        from aiosock.message.cookiefile import read_cookies
+
+        cookies = await asyncio.to_thread(read_cookies, path)
         now = self._clock()
         for cookie in cookies:
             if cookie.expires is None or cookie.expires > now:
@@ -253,10 +254,12 @@ class CookieJar:
         Raises:
             UsageError: Another format, or the file cannot be written.
         """
+        from aiosock.message.cookiefile import write_cookies
+
         cookies = [cookie for cookie in self if session or cookie.expires is not None]
         if len(cookies) < len(self):
             logger.debug("left %d cookies of the session out of the file", len(self) - len(cookies))
-        await asyncio.to_thread(cookiefile.write_cookies, path, cookies, format)
+        await asyncio.to_thread(write_cookies, path, cookies, format)
 
     def __iter__(self) -> Iterator[Cookie]:
         self._drop_expired(self._clock())
@@ -392,14 +395,13 @@ def canonical_domain(domain: str) -> str:
     if not domain:
         return ""
     bare = domain.removeprefix(".")
-    bracketed = f"[{bare}]" if ":" in bare and not bare.startswith("[") else bare
+    if any(char in bare for char in "/?#@"):
+        raise UsageError(f"cookies: the domain {domain[:60]!r} is more than a host")
+    bracketed = f"[{bare}]" if ":" in bare and not bare.endswith("]") else bare
     try:
-        location = parse_url(f"http://{bracketed}/")
+        return parse_url(f"http://{bracketed}/").host
     except InvalidURL as error:
         raise UsageError(f"cookies: the domain {domain[:60]!r} is not a host: {error}") from error
-    if location.target != "/" or location.userinfo is not None or location.port != 80:
-        raise UsageError(f"cookies: the domain {domain[:60]!r} is more than a host")
-    return location.host
 
 
 def _discard(index: dict[str, dict[_Key, Cookie]], domain: str, key: _Key) -> None:

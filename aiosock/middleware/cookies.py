@@ -55,7 +55,6 @@ class CookieKeeper:
         if not pairs:
             return request
         headers: CIMultiDict[str] = CIMultiDict(request.headers)
-        headers.popall(COOKIE, None)
         headers[COOKIE] = "; ".join([*written, encode_cookies(pairs)])
         return request.replace(headers=headers)
 

@@ -1,0 +1,147 @@
+"""Around every request on the wire: one Cookie field goes out, and what comes back is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import publicsuffixlist
+import pytest
+from multidict import CIMultiDict
+
+from aiosock.message import jar as jars
+from aiosock.message.cookies import Cookies
+from aiosock.message.jar import CookieJar
+from aiosock.message.request import Request
+from aiosock.message.response import Response
+from aiosock.middleware.chain import compose
+from aiosock.middleware.cookies import CookieKeeper
+from aiosock.middleware.redirect import Redirects
+
+URL = "https://www.example.com/a"
+
+
+@pytest.fixture
+def keeper() -> CookieKeeper:
+    """A jar with cookies of two hosts."""
+    cookies = Cookies()
+    cookies.set("root", "1", domain="www.example.com")
+    cookies.set("sub", "2", domain="www.example.com", path="/a")
+    cookies.set("foreign", "3", domain="other.org")
+    return CookieKeeper(cookies.jar)
+
+
+def sent(keeper: CookieKeeper, headers: Any = None, **extensions: Any) -> list[str]:
+    return list(keeper.add(Request("GET", URL, headers=headers, extensions=extensions)).headers.getall("Cookie", []))
+
+
+def test_the_jars_cookies_go_in_one_field(keeper: CookieKeeper) -> None:
+    assert sent(keeper) == ["sub=2; root=1"]
+
+
+def test_a_field_set_by_hand_comes_first_then_the_calls_and_then_the_jars(keeper: CookieKeeper) -> None:
+    assert sent(keeper, {"cookie": "b=9;  a=8"}, cookies={"c": "7"}) == ["b=9;  a=8; c=7; sub=2; root=1"]
+    assert sent(keeper, [("Cookie", "b=9"), ("Cookie", ""), ("Cookie", "a=8")]) == ["b=9; a=8; sub=2; root=1"]
+    assert sent(keeper, cookies={"c": "7"}) == ["c=7; sub=2; root=1"]
+
+
+def test_a_name_that_was_given_is_not_given_again(keeper: CookieKeeper) -> None:
+    assert sent(keeper, {"Cookie": "x; sub=9 ;a=1"}, cookies={"root": "8", "a": "7"}) == ["x; sub=9 ;a=1; root=8"]
+    assert sent(keeper, {"Cookie": "sub=9; root=8"}) == ["sub=9; root=8"]
+
+
+def test_cookies_of_one_name_for_several_paths_are_all_sent(keeper: CookieKeeper) -> None:
+    Cookies(keeper.jar).set("sub", "4", domain=".example.com")
+    assert sent(keeper) == ["sub=2; root=1; sub=4"]
+
+
+def test_unbound_cookies_are_left_to_the_call(keeper: CookieKeeper) -> None:
+    keeper.jar.unbound["free"] = "0"
+    assert sent(keeper) == ["sub=2; root=1"]
+
+
+@pytest.mark.parametrize("extensions", [{}, {"cookies": {}}, {"cookies": None}])
+def test_without_cookies_the_request_is_the_same(extensions: dict[str, Any]) -> None:
+    request = Request("GET", URL, headers={"Cookie": "a=1"}, extensions=extensions)
+    assert CookieKeeper(CookieJar()).add(request) is request
+
+
+def test_foreign_cookies_and_names_that_were_given_leave_the_request_as_it_is(keeper: CookieKeeper) -> None:
+    request = Request("GET", "https://example.com/")
+    assert keeper.add(request) is request
+    request = Request("GET", URL, headers={"Cookie": "sub=9; root=8"})
+    assert keeper.add(request) is request
+
+
+def test_the_request_that_came_in_is_not_changed(keeper: CookieKeeper) -> None:
+    request = Request("POST", URL, content=b"x", headers={"Cookie": "a=1"}, extensions={"cookies": {"b": "2"}})
+    added = keeper.add(request)
+    assert request.headers["Cookie"] == "a=1"
+    assert (added.method, added.body, added.extensions) == ("POST", request.body, request.extensions)
+
+
+def test_what_an_answer_sets_is_kept_for_the_host_of_its_request(keeper: CookieKeeper) -> None:
+    headers: CIMultiDict[str] = CIMultiDict([("Set-Cookie", "x=1"), ("set-cookie", "root=; Max-Age=0; Path=/")])
+    keeper.keep(Response(500, headers=headers, request=Request("GET", URL)))
+    assert sent(keeper) == ["sub=2; x=1"]
+
+
+def test_an_answer_without_cookies_or_without_a_request_changes_nothing(keeper: CookieKeeper) -> None:
+    keeper.keep(Response(200, request=Request("GET", URL)))
+    keeper.keep(Response(200, headers={"Set-Cookie": "x=1"}))
+    assert sent(keeper) == ["sub=2; root=1"]
+
+
+async def test_a_chain_of_redirects_gets_and_gives_cookies_at_each_step() -> None:
+    fields: list[tuple[str, str | None]] = []
+
+    async def transport(request: Request) -> Response:
+        fields.append((str(request.url), request.headers.get("Cookie")))
+        headers = {
+            "/a": {"Location": "/b", "Set-Cookie": "sid=1; Path=/"},
+            "/b": {"Location": "https://other.org/c", "Set-Cookie": "here=2; Domain=example.com"},
+            "/c": {"Location": URL.replace("/a", "/d"), "Set-Cookie": "there=3; Domain=example.com"},
+        }.get(request.target)
+        return Response(302 if headers else 200, headers=headers)
+
+    send = compose([Redirects(True, 9), CookieKeeper(CookieJar())], transport)
+    await send(Request("GET", URL))
+    assert fields == [
+        (URL, None),
+        ("https://www.example.com/b", "sid=1"),
+        ("https://other.org/c", None),
+        ("https://www.example.com/d", "sid=1; here=2"),
+    ]
+
+
+async def test_the_list_of_public_suffixes_is_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    class Noting(publicsuffixlist.PublicSuffixList):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            threads.append(threading.current_thread())
+            super().__init__(*args, **more)
+
+    async def transport(request: Request) -> Response:
+        return Response(200, headers={"Set-Cookie": "a=1; Domain=com"})
+
+    monkeypatch.setattr(publicsuffixlist, "PublicSuffixList", Noting)
+    jars._public_suffix_list.cache_clear()
+    keeper = CookieKeeper(CookieJar())
+    await asyncio.gather(*(keeper(Request("GET", URL), transport) for _ in range(3)))
+    await keeper(Request("GET", URL), transport)
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+    assert keeper.jar.domains == {}
+
+
+async def test_without_anything_to_do_it_only_passes_on() -> None:
+    request = Request("GET", URL)
+    response = Response(200)
+
+    async def transport(passed: Request) -> Response:
+        assert passed is request
+        return response
+
+    assert await CookieKeeper(CookieJar())(request, transport) is response
