@@ -48,6 +48,7 @@ _AUTHENTICATION_INFO: Final = istr("Authentication-Info")
 
 AuthFlow: TypeAlias = Generator[Request, Response, None] | AsyncGenerator[Request, Response]
 Auth: TypeAlias = Callable[[Request], Request | AuthFlow]
+AuthInput: TypeAlias = Auth | tuple[str, str]
 
 logger = logging.getLogger("aiosock.middleware")
 
@@ -84,7 +85,7 @@ async def authenticate(request: Request, next: Send, /) -> Response:
         return await next(request)
     flow = auth(request)
     if isinstance(flow, Request):
-        return await next(flow)
+        return await next(_bounded(flow, request))
     if isinstance(flow, Generator):
         flow = _asynchronous(flow)
     if isinstance(flow, AsyncGenerator):
@@ -166,6 +167,10 @@ def _prepared(asked: object, request: Request, spent: list[object]) -> Request:
         if any(source is one for one in spent):
             raise BodyNotReplayable("auth asks for the same body again, but its source can be read only once")
         spent.append(source)
+    return _bounded(asked, request)
+
+
+def _bounded(asked: Request, request: Request) -> Request:
     extensions = request.extensions
     missing = {name: extensions[name] for name in _INHERITED if name in extensions and name not in asked.extensions}
     return asked.replace(extensions=missing | asked.extensions) if missing else asked

@@ -313,6 +313,13 @@ async def test_requests_of_a_flow_take_no_longer_than_the_users(kind: Kind) -> N
     assert bare.extensions == {}
 
 
+async def test_a_request_that_a_function_makes_anew_takes_no_longer_than_the_users() -> None:
+    server = Server(200)
+    own = Request("GET", "http://h/", extensions={"deadline": 1.0})
+    await authenticate(request(lambda request: own, extensions={"timeout": Timeout(1), "deadline": 7.0}), server)
+    assert server.requests[0].extensions == {"timeout": Timeout(1), "deadline": 1.0}
+
+
 @both
 async def test_a_request_without_timeouts_gives_none(kind: Kind) -> None:
     bare = Request("GET", "http://id/bare")
@@ -403,6 +410,12 @@ async def test_an_error_may_become_another(kind: Kind) -> None:
 async def test_cancellation_closes_the_flow(kind: Kind) -> None:
     ended: list[str] = []
     sending = asyncio.Event()
+    # Else that nobody has them any more would close them, some day.
+    flows: list[Any] = []
+
+    def make(request: Request) -> Any:
+        flows.append(flow(request))
+        return flows[-1]
 
     def flow(request: Request) -> Flow:
         try:
@@ -417,7 +430,7 @@ async def test_cancellation_closes_the_flow(kind: Kind) -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    task = asyncio.create_task(authenticate(request(kind(flow)), forever))
+    task = asyncio.create_task(authenticate(request(kind(make)), forever))
     await sending.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
