@@ -280,9 +280,8 @@ class DigestAuth:
             answer = digest.answer if authorization is not None else None
             response = yield _signed(request, authorization)
             if response.status_code != 401:
-                if answer is not None:
-                    for value in response.headers.getall(_AUTHENTICATION_INFO, ()):
-                        digest.informed(value)
+                for value in response.headers.getall(_AUTHENTICATION_INFO, ()):
+                    digest.informed(value)
                 return
             if not digest.challenged(parse_challenges(response.headers.getall(_WWW_AUTHENTICATE, ())), answer):
                 logger.debug("401 from %s: %s", request.location.host, _why_not(answer))
