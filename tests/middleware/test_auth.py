@@ -441,6 +441,24 @@ async def test_cancellation_closes_the_flow(kind: Kind) -> None:
     assert ended == ["closed"]
 
 
+async def test_a_flow_cannot_stop_a_cancellation() -> None:
+    async def flow(request: Request) -> AsyncFlow:
+        try:
+            yield request
+        except asyncio.CancelledError:
+            yield request
+
+    async def cancelled(request: Request) -> Response:
+        requests.append(request)
+        if len(requests) == 1:
+            raise asyncio.CancelledError
+        return Response(200)
+
+    requests: list[Request] = []
+    with pytest.raises(asyncio.CancelledError):
+        await authenticate(request(flow), cancelled)
+
+
 async def test_cancellation_in_a_flow_gives_the_answer_up() -> None:
     waiting = asyncio.Event()
     ended: list[bool] = []
