@@ -21,7 +21,7 @@ import os
 import re
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from multidict import istr
 
@@ -65,7 +65,7 @@ def as_auth(value: object) -> Auth | None:
     if isinstance(value, tuple) and len(value) == 2 and all(isinstance(part, str) for part in value):
         return BasicAuth(*value)
     if callable(value) and not isinstance(value, type):
-        return value
+        return cast("Auth", value)
     raise UsageError(
         "auth: takes a pair of user and password, or a function of the request such as BasicAuth(...), "
         f"not {_kind(value)}"
@@ -269,7 +269,12 @@ class DigestAuth:
         self._digests: dict[tuple[str, str, int], Digest] = {}
 
     def __call__(self, request: Request) -> Generator[Request, Response, None]:
-        """Yield the request, again with an answer to the challenge where there is one that can be answered."""
+        """
+        Yield the request, again with an answer to the challenge where there is one that can be answered.
+
+        Raises:
+            UsageError: The server insists on having the body protected, and it is not given as bytes or str.
+        """
         from secrets import token_urlsafe
 
         digest = self._digest(request.location.origin)
@@ -280,9 +285,8 @@ class DigestAuth:
             answer = digest.answer if authorization is not None else None
             response = yield _signed(request, authorization)
             if response.status_code != 401:
-                if answer is not None:
-                    for value in response.headers.getall(_AUTHENTICATION_INFO, ()):
-                        digest.informed(value)
+                for value in response.headers.getall(_AUTHENTICATION_INFO, ()):
+                    digest.informed(value)
                 return
             if not digest.challenged(parse_challenges(response.headers.getall(_WWW_AUTHENTICATE, ())), answer):
                 logger.debug("401 from %s: %s", request.location.host, _why_not(answer))

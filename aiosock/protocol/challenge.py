@@ -76,7 +76,7 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
     for value in values:
         if len(value) <= MAX_FIELD_CHARACTERS:
             _read_field(value, challenges)
-    return challenges[:MAX_CHALLENGES]
+    return challenges
 
 
 def _read_field(value: str, challenges: list[Challenge]) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from aiosock.config import Timeout
@@ -313,6 +315,13 @@ async def test_requests_of_a_flow_take_no_longer_than_the_users(kind: Kind) -> N
     assert bare.extensions == {}
 
 
+async def test_a_request_that_a_function_makes_anew_takes_no_longer_than_the_users() -> None:
+    server = Server(200)
+    own = Request("GET", "http://h/", extensions={"deadline": 1.0})
+    await authenticate(request(lambda request: own, extensions={"timeout": Timeout(1), "deadline": 7.0}), server)
+    assert server.requests[0].extensions == {"timeout": Timeout(1), "deadline": 1.0}
+
+
 @both
 async def test_a_request_without_timeouts_gives_none(kind: Kind) -> None:
     bare = Request("GET", "http://id/bare")
@@ -403,12 +412,19 @@ async def test_an_error_may_become_another(kind: Kind) -> None:
 async def test_cancellation_closes_the_flow(kind: Kind) -> None:
     ended: list[str] = []
     sending = asyncio.Event()
+    # Else that nobody has them any more would close them, some day.
+    flows: list[Any] = []
+
+    def make(request: Request) -> Any:
+        flows.append(flow(request))
+        return flows[-1]
 
     def flow(request: Request) -> Flow:
         try:
             yield request
-        except Exception:
-            ended.append("excepted")
+        except (Exception, asyncio.CancelledError):
+            # It has no say in that.
+            yield request
         finally:
             ended.append("closed")
 
@@ -417,12 +433,30 @@ async def test_cancellation_closes_the_flow(kind: Kind) -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    task = asyncio.create_task(authenticate(request(kind(flow)), forever))
+    task = asyncio.create_task(authenticate(request(kind(make)), forever))
     await sending.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == ["closed"]
+
+
+async def test_a_flow_cannot_stop_a_cancellation() -> None:
+    async def flow(request: Request) -> AsyncFlow:
+        try:
+            yield request
+        except asyncio.CancelledError:
+            yield request
+
+    async def cancelled(request: Request) -> Response:
+        requests.append(request)
+        if len(requests) == 1:
+            raise asyncio.CancelledError
+        return Response(200)
+
+    requests: list[Request] = []
+    with pytest.raises(asyncio.CancelledError):
+        await authenticate(request(flow), cancelled)
 
 
 async def test_cancellation_in_a_flow_gives_the_answer_up() -> None:
@@ -690,7 +724,7 @@ async def test_the_next_nonce_is_used() -> None:
     assert server.log == [401, 200, 200, 200, 200]
 
 
-async def test_what_an_answer_without_credentials_says_is_not_taken_up() -> None:
+async def test_what_is_said_before_any_challenge_is_not_taken_up() -> None:
     auth = DigestAuth("u", "p")
     assert await get(auth, Server((200, {"Authentication-Info": "nextnonce=n"}))) == 200
     assert await said_by(auth) is None
@@ -734,6 +768,32 @@ async def test_a_server_that_plays_two_requests_off_against_each_other() -> None
     auth = DigestAuth("u", "p")
     assert await asyncio.gather(get(auth, server), get(auth, server)) == [401, 401]
     assert len(requests) == 2 * MAX_DIGEST_REQUESTS
+
+
+_field = st.text(st.characters(codec="latin-1")) | st.text(st.sampled_from('Digestrealmnoncqp=", \\a'))
+_pieces = st.sampled_from(
+    ["realm=r", "nonce=n", "nonce=m", "stale=true", "qop=auth", 'qop="auth-int"', "algorithm=MD5-sess"]
+)
+_digests = st.lists(_pieces, max_size=6).map(lambda pieces: "Digest " + ", ".join(pieces))
+_fields = st.lists(_field | _digests, max_size=3)
+
+
+@given(st.lists(st.tuples(st.sampled_from([200, 401]), _fields, _fields), min_size=1))
+def test_whatever_servers_answer_it_comes_to_an_end(answers: list[tuple[int, list[str], list[str]]]) -> None:
+    auth = DigestAuth("u", "p")
+    for _ in range(3):
+        flow = auth(Request("GET", "http://h/"))
+        asked, count = next(flow), 1
+        for status, challenges, infos in answers * 10:
+            asked.headers.get("Authorization", "").encode("latin-1")
+            fields = [("WWW-Authenticate", value) for value in challenges]
+            fields += [("Authentication-Info", value) for value in infos]
+            try:
+                asked = flow.send(Response(status, headers=fields))
+            except StopIteration:
+                break
+            count += 1
+        assert count <= MAX_DIGEST_REQUESTS
 
 
 async def test_nothing_goes_to_another_origin() -> None:
@@ -939,9 +999,13 @@ async def test_the_file_is_read_once_and_not_in_the_loop(tmp_path: Path, monkeyp
 
     threads: list[int] = []
     make = netrc.netrc
+    second = threading.Barrier(2)
 
     def noting(*args: Any) -> Any:
         threads.append(threading.get_ident())
+        # Whoever else reads it is given time to come.
+        with pytest.raises(threading.BrokenBarrierError):
+            second.wait(0.2)
         return make(*args)
 
     monkeypatch.setattr(netrc, "netrc", noting)
