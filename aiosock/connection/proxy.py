@@ -126,11 +126,6 @@ class Proxy:
         return self.scheme.startswith("socks")
 
     @property
-    def has_own_authorization(self) -> bool:
-        """Its own fields say who we are, in whatever scheme: the credentials are not sent."""
-        return any(name.lower() == "proxy-authorization" for name, _ in self.headers)
-
-    @property
     def address(self) -> str:
         """Host and port, for messages."""
         return format_address(self.host, self.port)
@@ -229,14 +224,17 @@ class Credentials:
     What one HTTP proxy is told of who we are, and what it said to that: the same for tunnels and for what it sends on.
 
     Args:
-        proxy: The proxy; without ``auth`` there is nothing to tell.
+        proxy: The proxy; without ``auth`` there is nothing to tell, nor where its own fields say who we are.
     """
 
     __slots__ = ("_basic", "_digest")
 
     def __init__(self, proxy: Proxy) -> None:
-        self._basic = basic(*proxy.auth) if proxy.auth is not None and not proxy.digest_only else None
-        self._digest = Digest(*proxy.auth) if proxy.auth is not None else None
+        auth = proxy.auth
+        if any(name.lower() == "proxy-authorization" for name, _ in proxy.headers):
+            auth = None
+        self._basic = basic(*auth) if auth is not None and not proxy.digest_only else None
+        self._digest = Digest(*auth) if auth is not None else None
 
     def authorize(self, method: str, target: str, body: bytes | None) -> tuple[str | None, Answer | None]:
         """

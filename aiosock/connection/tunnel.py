@@ -109,7 +109,7 @@ class Asker:
 def _head(proxy: Proxy, target: str, authorization: str | None) -> RequestHead:
     """Return the head of CONNECT, with the proxy's own fields and nothing of the request that is meant for the host."""
     fields = list(proxy.headers)
-    if authorization is not None and not proxy.has_own_authorization:
+    if authorization is not None:
         fields.insert(0, ("Proxy-Authorization", authorization))
     return RequestHead("CONNECT", target, target, fields)
 
