@@ -213,6 +213,17 @@ def test_basic_is_said_at_once_until_digest_is_demanded() -> None:
     assert not credentials.challenged(DIGEST, answer)
 
 
+def test_what_cannot_be_answered_is_told_in_the_log_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "aiosock.connection")
+    credentials = Credentials(Proxy("http://me:secret@p"))
+    assert not credentials.challenged(demanding("Basic realm=x, Negotiate dG9rZW4="), None)
+    assert not credentials.challenged(demanding("=,="), None)
+    assert caplog.messages == [
+        "the proxy http://p:80 demands what cannot be given, or was refused: basic, negotiate",
+        "the proxy http://p:80 demands what cannot be given, or was refused: nothing",
+    ]
+
+
 def test_with_digest_only_basic_is_never_said() -> None:
     credentials = Credentials(Proxy("http://me:secret@p", digest_only=True))
     assert credentials.authorize("GET", "http://a/", b"") == (None, None)

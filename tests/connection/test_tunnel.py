@@ -54,6 +54,13 @@ async def test_the_last_time_a_demand_is_a_refusal() -> None:
         assert info.value.status_code == 407
 
 
+async def test_a_long_reason_is_cut() -> None:
+    answer = b"HTTP/1.1 500 " + b"x" * 5000 + b"\r\nContent-Length: 0\r\n\r\n"
+    async with Server.answering(answer) as server, asking(server) as asker:
+        with pytest.raises(aiosock.ProxyError, match="500 x{200}$"):
+            await asker.ask(TARGET, last=True)
+
+
 async def test_the_limits_hold_for_its_answers() -> None:
     answer = b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100 + b"\r\n\r\n"
     async with Server.answering(answer) as server, asking(server, Limits(max_header_bytes=100)) as asker:

@@ -14,6 +14,7 @@ import pytest
 import aiosock
 from aiosock import Limits, Request, Timeout
 from aiosock.client.transport import NetworkTransport
+from aiosock.connection.dial import MAX_ASKING
 from aiosock.connection.proxy import Proxy
 from aiosock.message.response import Response
 from aiosock.message.url import Location
@@ -299,10 +300,11 @@ async def test_tunnels_are_for_one_origin_each(certificates: Certificates, ca_fi
         ]
 
 
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.9", "127.0.0.1")], ids=len)
 async def test_the_name_of_the_host_is_the_proxys_to_resolve_and_that_of_the_proxy_ours(
-    server_context: SSLContext, ca_file: str
+    addresses: tuple[str, ...], server_context: SSLContext, ca_file: str
 ) -> None:
-    resolver = Pinned("127.0.0.9", "127.0.0.1")
+    resolver = Pinned(*addresses)
     async with Server(opening(server_context)) as server:
         proxy = Proxy(f"http://proxy.example:{server.port}")
         async with transport(proxy, ca_file, resolver=resolver, local_address=("127.0.0.5", 0)) as made:
@@ -837,6 +839,36 @@ async def test_what_one_address_is_refused_the_next_may_be_granted() -> None:
     async with Server(script) as server, transport(Proxy(url_of(server, "socks5")), resolver=resolver) as made:
         assert (await get(made, "http://a.example/")).content == b"ok"
     assert [data[3] for data in asked] == [4, 1]
+
+
+ADDRESSES = [f"192.0.2.{number}" for number in range(1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "connections", "words"),
+    [
+        ([b"\x05\x02", b"\x01\x01"], 1, "refuses this user name and password"),
+        ([b"\x05\x00", b"\x05\x00\x00\x09\x00\x00"], 1, "unknown type 9"),
+        ([b"\x05\x00"], 1, "closed the connection"),
+        ([b"\x05\x00", b"\x05\x05\x00\x01" + bytes(6)], MAX_ASKING, "the connection was refused"),
+    ],
+    ids=["password", "malformed", "end", "refused"],
+)
+async def test_only_a_refusal_of_an_address_lets_others_be_tried_and_not_all_of_them(
+    answers: list[bytes], connections: int, words: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        for answer in answers:
+            await peer.read()
+            await peer.send(answer)
+
+    resolver = Pinned(*ADDRESSES)
+    async with Server(script) as server:
+        async with transport(Proxy(url_of(server, "socks5", "me:secret@")), resolver=resolver) as made:
+            with pytest.raises(aiosock.ProxyError, match=words):
+                await get(made, "http://a.example/")
+        assert server.connections == connections
+        await gone(server)
 
 
 async def test_socks_4_is_given_only_what_it_knows() -> None:
