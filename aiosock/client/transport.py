@@ -256,18 +256,15 @@ class Passage:
         elif target.startswith("/"):
             target = f"http://{authority}{target}"
         fields += [field for field in proxy.headers if field[0] not in request.headers]
-        if not self._is_authorized_by_hand():
+        if "Proxy-Authorization" not in request.headers:
             value, self._answer = self._credentials.authorize(request.method, target, _known_body(request))
             if value is not None:
                 fields.append(("Proxy-Authorization", value))
         return RequestHead(request.method, target, authority, fields)
 
-    def _is_authorized_by_hand(self) -> bool:
-        return "Proxy-Authorization" in self._request.headers or self._proxy.has_own_authorization
-
     def answered(self, response: Response) -> bool:
         """Take up what the proxy says in an answer, and tell whether the request is to be sent again."""
-        if self._credentials is None or self._is_authorized_by_hand():
+        if self._credentials is None or "Proxy-Authorization" in self._request.headers:
             return False
         if response.status_code != 407:
             self._credentials.informed(response.headers)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from ssl import SSLContext
+from ssl import CERT_OPTIONAL, SSLContext, SSLError
 
 import pytest
 
 import aiosock
 from aiosock import Limits, Request, Timeout
 from aiosock.client.transport import NetworkTransport
+from aiosock.connection.dial import MAX_ASKING
 from aiosock.connection.proxy import Proxy
 from aiosock.message.response import Response
 from aiosock.message.url import Location
@@ -235,10 +237,10 @@ async def test_an_https_proxy_is_spoken_to_in_tls_and_its_session_is_resumed(
         assert peer.ssl_object is not None
         await peer.read_request()
         resumed.append(bool(peer.ssl_object.session_reused))
-        await peer.send(response(body=b"ok", headers={"Connection": "close"}))
+        await peer.send(response(body=b"ok", headers=[("Connection", "close")]))
 
     async with Server(script, ssl=server_context) as server:
-        proxy = Proxy(f"https://localhost:{server.port}")
+        proxy = Proxy(server.url)
         async with transport(proxy, ca_file) as made:
             for _ in range(2):
                 answer = await get(made, "http://a.example/")
@@ -298,10 +300,11 @@ async def test_tunnels_are_for_one_origin_each(certificates: Certificates, ca_fi
         ]
 
 
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.9", "127.0.0.1")], ids=len)
 async def test_the_name_of_the_host_is_the_proxys_to_resolve_and_that_of_the_proxy_ours(
-    server_context: SSLContext, ca_file: str
+    addresses: tuple[str, ...], server_context: SSLContext, ca_file: str
 ) -> None:
-    resolver = Pinned("127.0.0.9", "127.0.0.1")
+    resolver = Pinned(*addresses)
     async with Server(opening(server_context)) as server:
         proxy = Proxy(f"http://proxy.example:{server.port}")
         async with transport(proxy, ca_file, resolver=resolver, local_address=("127.0.0.5", 0)) as made:
@@ -321,7 +324,7 @@ async def test_tls_in_tls_with_a_client_certificate_for_the_host_alone(
     shown: list[bool] = []
     names: list[str] = []
     # The proxy asks for a certificate, too, and takes none for an answer.
-    outer.verify_mode = asking.verify_mode.__class__.CERT_OPTIONAL
+    outer.verify_mode = CERT_OPTIONAL
     await asyncio.to_thread(outer.load_verify_locations, ca_file)
     outer.sni_callback = lambda _socket, name, _context: names.append(name)
     asking.sni_callback = lambda _socket, name, _context: names.append(name)
@@ -359,7 +362,7 @@ async def test_sessions_cross_neither_hops_nor_proxies(certificates: Certificate
             await peer.start_tls(context)
             await peer.read_request()
             resumed.append(("GET inside", bool(peer.ssl_object.session_reused)))
-        await peer.send(response(body=b"ok", headers={"Connection": "close"}))
+        await peer.send(response(body=b"ok", headers=[("Connection", "close")]))
 
     async with Server(script, ssl=context) as server:
         url = f"https://localhost:{server.port}"
@@ -390,7 +393,11 @@ async def test_a_proxy_has_a_trust_of_its_own(certificates: Certificates, server
 
 
 async def test_a_host_that_is_not_trusted_is_told_from_the_proxy(server_context: SSLContext) -> None:
-    async with Server(opening(server_context)) as server, transport(Proxy(url_of(server))) as made:
+    async def script(peer: Peer) -> None:
+        with contextlib.suppress(SSLError):
+            await opening(server_context)(peer)
+
+    async with Server(script) as server, transport(Proxy(url_of(server))) as made:
         with pytest.raises(aiosock.TLSError, match="certificate of localhost is not trusted"):
             await get(made, "https://localhost/")
         await gone(server)
@@ -598,7 +605,7 @@ def said(server: Server) -> list[str]:
 
 @pytest.mark.parametrize("digest_only", [False, True])
 async def test_digest_is_answered_and_remembered_for_what_is_sent_on(digest_only: bool) -> None:
-    informing = response(body=b"ok", headers={"Proxy-Authentication-Info": 'nextnonce="n2"'})
+    informing = response(body=b"ok", headers=[("Proxy-Authentication-Info", 'nextnonce="n2"')])
     async with Server(by_digest([OK, informing, OK])) as server:
         proxy = Proxy(url_of(server), auth=("me", "secret"), digest_only=digest_only)
         async with transport(proxy) as made:
@@ -624,7 +631,7 @@ async def test_digest_is_answered_for_tunnels_on_the_same_connection_if_it_is_ke
                 await peer.send(ESTABLISHED)
                 await peer.start_tls(server_context)
                 await peer.read_request()
-                await peer.send(response(body=b"ok", headers={"Connection": "close"}))
+                await peer.send(response(body=b"ok", headers=[("Connection", "close")]))
                 return
             await peer.send(demand(DIGEST, close=close))
             if close:
@@ -683,12 +690,11 @@ async def test_a_refused_password_is_not_tried_again(scheme: str) -> None:
 
 
 async def test_a_body_that_cannot_be_sent_twice_gets_the_407() -> None:
-    async with Server(by_digest([OK])) as server:
-        async with transport(Proxy(url_of(server, user="me:secret@"))) as made:
-            answer = await get(made, "http://a.example/", "POST", content=iter([b"once"]))
-            assert answer.status_code == 407
-            # What was learnt is there for the next.
-            assert (await get(made, "http://a.example/", "POST", content=iter([b"once"]))).content == b"ok"
+    async with Server(by_digest([OK])) as server, transport(Proxy(url_of(server, user="me:secret@"))) as made:
+        answer = await get(made, "http://a.example/", "POST", content=iter([b"once"]))
+        assert answer.status_code == 407
+        # What was learnt is there for the next.
+        assert (await get(made, "http://a.example/", "POST", content=iter([b"once"]))).content == b"ok"
 
 
 async def test_a_407_of_the_host_in_a_tunnel_is_the_hosts(server_context: SSLContext, ca_file: str) -> None:
@@ -830,10 +836,39 @@ async def test_what_one_address_is_refused_the_next_may_be_granted() -> None:
         await peer.wait_disconnect()
 
     resolver = Pinned("2001:db8::1", "192.0.2.1")
-    async with Server(script) as server:
-        async with transport(Proxy(url_of(server, "socks5")), resolver=resolver) as made:
-            assert (await get(made, "http://a.example/")).content == b"ok"
+    async with Server(script) as server, transport(Proxy(url_of(server, "socks5")), resolver=resolver) as made:
+        assert (await get(made, "http://a.example/")).content == b"ok"
     assert [data[3] for data in asked] == [4, 1]
+
+
+ADDRESSES = [f"192.0.2.{number}" for number in range(1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "connections", "words"),
+    [
+        ([b"\x05\x02", b"\x01\x01"], 1, "refuses this user name and password"),
+        ([b"\x05\x00", b"\x05\x00\x00\x09\x00\x00"], 1, "unknown type 9"),
+        ([b"\x05\x00"], 1, "closed the connection"),
+        ([b"\x05\x00", b"\x05\x05\x00\x01" + bytes(6)], MAX_ASKING, "the connection was refused"),
+    ],
+    ids=["password", "malformed", "end", "refused"],
+)
+async def test_only_a_refusal_of_an_address_lets_others_be_tried_and_not_all_of_them(
+    answers: list[bytes], connections: int, words: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        for answer in answers:
+            await peer.read()
+            await peer.send(answer)
+
+    resolver = Pinned(*ADDRESSES)
+    async with Server(script) as server:
+        async with transport(Proxy(url_of(server, "socks5", "me:secret@")), resolver=resolver) as made:
+            with pytest.raises(aiosock.ProxyError, match=words):
+                await get(made, "http://a.example/")
+        assert server.connections == connections
+        await gone(server)
 
 
 async def test_socks_4_is_given_only_what_it_knows() -> None:
@@ -879,19 +914,13 @@ async def test_each_failure_of_socks_names_the_proxy_and_the_host(answers: list[
 # Time and cancellation
 
 
-async def stalling(peer: Peer) -> None:
-    await peer.wait_disconnect()
-
-
-def after(*answers: bytes, tls: SSLContext | None = None) -> Callable[[Peer], Awaitable[None]]:
-    """A proxy that stalls after these answers, or after the handshake with it."""
+def after(*answers: bytes) -> Callable[[Peer], Awaitable[None]]:
+    """A proxy that stalls after these answers."""
 
     async def script(peer: Peer) -> None:
         for answer in answers:
             await peer.read()
             await peer.send(answer)
-        if tls is not None:
-            await peer.start_tls(tls)
         await peer.wait_disconnect()
 
     return script
@@ -912,12 +941,11 @@ STAGES = [
 async def test_the_time_to_connect_covers_every_stage_and_names_it(
     scheme: str, answers: tuple[bytes, ...], stage: str
 ) -> None:
-    async with Server(after(*answers)) as server:
-        async with transport(Proxy(url_of(server, scheme))) as made:
-            extensions = {"timeout": Timeout(connect=0.05)}
-            with pytest.raises(aiosock.ConnectTimeout, match=stage):
-                await get(made, "https://a.example/", extensions=extensions)
-            await gone(server)
+    async with Server(after(*answers)) as server, transport(Proxy(url_of(server, scheme))) as made:
+        extensions = {"timeout": Timeout(connect=0.05)}
+        with pytest.raises(aiosock.ConnectTimeout, match=stage):
+            await get(made, "https://a.example/", extensions=extensions)
+        await gone(server)
 
 
 @pytest.mark.parametrize(("scheme", "answers", "stage"), STAGES, ids=[f"{case[0]}-{len(case[1])}" for case in STAGES])
@@ -929,19 +957,19 @@ async def test_a_cancellation_in_any_stage_leaves_no_socket(
     async def script(peer: Peer) -> None:
         for answer in answers:
             await peer.read()
-            await peer.send(answer)
-        await peer.read(1)
+            await peer.send_pieces(answer)
+        if not answers:
+            await peer.read()
         arrived.set()
         await peer.wait_disconnect()
 
-    async with Server(script) as server:
-        async with transport(Proxy(url_of(server, scheme))) as made:
-            task = asyncio.ensure_future(get(made, "https://a.example/"))
-            await arrived.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await gone(server)
+    async with Server(script) as server, transport(Proxy(url_of(server, scheme))) as made:
+        task = asyncio.ensure_future(get(made, "https://a.example/"))
+        await arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await gone(server)
 
 
 async def test_a_cancellation_while_the_proxy_is_asked_in_tls_leaves_no_socket(
@@ -954,11 +982,10 @@ async def test_a_cancellation_while_the_proxy_is_asked_in_tls_leaves_no_socket(
         arrived.set()
         await peer.wait_disconnect()
 
-    async with Server(script, ssl=server_context) as server:
-        async with transport(Proxy(f"https://localhost:{server.port}"), ca_file) as made:
-            task = asyncio.ensure_future(get(made, "https://a.example/"))
-            await arrived.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await gone(server)
+    async with Server(script, ssl=server_context) as server, transport(Proxy(server.url), ca_file) as made:
+        task = asyncio.ensure_future(get(made, "https://a.example/"))
+        await arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await gone(server)
