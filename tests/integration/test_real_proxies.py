@@ -178,7 +178,8 @@ async def test_large_bodies_go_both_ways(way: Way, proxy: str, server: Server, c
         async with client.stream("GET", f"{server.url}/large?bytes={LARGE}") as streamed:
             assert sum([len(piece) async for piece in streamed.iter_bytes()]) == LARGE
         for content in (b"x" * LARGE, [b"x" * 50_000] * (LARGE // 50_000)):
-            answer = await client.post(f"{server.url}/upload", content=content)
+            # Not POST: tinyproxy ends connections unannounced, and what is not idempotent may then not be sent again.
+            answer = await client.put(f"{server.url}/upload", content=content)
             assert answer.json() == {"bytes": LARGE}
         await settled(client)
 
@@ -209,6 +210,9 @@ async def test_the_host_sees_nothing_that_is_meant_for_the_proxy(
     assert "proxy-authorization" not in names
     if secure or way.tunnels:
         assert not names & {"x-for-proxy", "via", "proxy-connection"}
+    else:
+        # The proxy got it, and sent it on.
+        assert "x-for-proxy" in names
 
 
 @pytest.mark.parametrize("user", [USER, ""], ids=["wrong", "missing"])
