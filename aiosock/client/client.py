@@ -34,6 +34,8 @@ from aiosock.version import __version__
 if TYPE_CHECKING:
     from yarl import URL
 
+    from aiosock.message.multipart import Files
+
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Left out: the client's value counts. None is a value of its own."""
 
@@ -88,6 +90,7 @@ class RequestOptions(TypedDict, total=False):
     headers: HeadersInput | None
     content: Content | None
     data: FormData | None
+    files: Files | None
     json: Any
     timeout: Timeout | float | None
     follow_redirects: bool
@@ -212,6 +215,8 @@ class Client:
             headers: Fields; they take the place of the client's of the same name.
             content: The body: bytes, str, a binary file object, or a sync or async iterable of bytes.
             data: The body as a form.
+            files: The body as a multipart form: a mapping or pairs of names and contents, or tuples of filename,
+                content, content type and headers; the fields of ``data`` come first.
             json: The body as a JSON value.
             timeout: As for the client, for this request.
             follow_redirects: As for the client, for this request.
@@ -323,7 +328,9 @@ class Client:
         if params is not None:
             text = urls.append_params(text, params)
         content, data, json = options.get("content"), options.get("data"), options.get("json")
-        return assemble(method, text, headers, extensions, content, data, json, self._json_encoder)
+        return assemble(
+            method, text, headers, extensions, content, data, json, self._json_encoder, options.get("files")
+        )
 
     async def _send(self, request: Request | tuple[str, str | URL, RequestOptions], stream: bool) -> Response:
         """Send a request, or one built of method, URL and options."""
