@@ -202,9 +202,7 @@ def _body(label: str, content: Content) -> Body:
     if getattr(content, "closed", False) is True:
         raise UsageError(f"{label}: the file is closed")
     if isinstance(content, list) and not all(isinstance(piece, (bytes, bytearray, memoryview)) for piece in content):
-        raise UsageError(
-            f"{label}: a list is one content in pieces of bytes; several files of one name are several pairs"
-        )
+        raise UsageError(f"{label}: a list is one content in pieces of bytes; give several files as several pairs")
     try:
         return make_body(content, "")
     except UsageError as error:
@@ -223,9 +221,10 @@ def _name_of_file(content: Content) -> str | None:
 def _guess_type(filename: str) -> str:
     import mimetypes
 
-    # The ending alone: a whole name might be taken for a URL.
-    guessed, encoding = mimetypes.guess_type("_" + os.path.splitext(filename)[1])
-    return guessed if guessed and not encoding else "application/octet-stream"
+    # Not `mimetypes.guess_type`, which takes a name for a URL, and reads the system's files, holding up the loop. The
+    # tables have what Python knows, and what the system does as soon as the program calls `mimetypes.init`.
+    ending = os.path.splitext(filename)[1].lower()
+    return mimetypes.types_map.get(ending) or mimetypes.common_types.get(ending) or "application/octet-stream"
 
 
 # The head of a part
@@ -245,7 +244,8 @@ def _escaped(label: str, what: str, text: str | bytes) -> bytes:
 
 
 def _fields(label: str, headers: PartHeaders | None) -> list[tuple[str, str]]:
-    fields = list(headers.items()) if isinstance(headers, Mapping) else list(headers or ())
+    fields = list(headers.items()) if isinstance(headers, Mapping) else headers or ()
+    fields = list(fields) if isinstance(fields, Iterable) else [fields]
     for field in fields:
         if not isinstance(field, tuple) or len(field) != 2:
             raise UsageError(f"{label}: headers are a mapping or pairs of str")
