@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ssl import SSLContext
@@ -210,11 +211,14 @@ async def test_a_read_that_is_called_off_when_the_bytes_are_there_leaves_them(up
         assert await stream.read() == b"abc"
 
 
-async def test_a_cancelled_read_may_be_the_last(upgraded: Upgraded) -> None:
+async def test_a_cancelled_read_may_be_the_last(upgraded: Upgraded, caplog: pytest.LogCaptureFixture) -> None:
     async with upgraded(listen) as (_, stream):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(SHORT):
                 await stream.read()
+    del stream
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_one_task_reads_at_a_time(upgraded: Upgraded) -> None:
@@ -253,6 +257,15 @@ async def test_a_write_that_gets_stuck_times_out(upgraded: Upgraded) -> None:
         with pytest.raises(aiosock.WriteTimeout):
             await stream.write(b"x")
         gate.set()
+
+
+async def test_a_call_bounds_the_writes_of_its_stream_too() -> None:
+    async with Server(switching(listen)) as server, checked_client(timeout=Timeout(0.3, write=SHORT)) as client:
+        answer = await client.get(server.url, headers=OFFER)
+        bounds: Any = answer.stream
+        network = bounds._exchange._stream
+        assert (network._write_seconds, network._write_deadline) == (SHORT, math.inf)
+        await answer.close()
 
 
 async def test_a_cancelled_write_is_sent_all_the_same(upgraded: Upgraded) -> None:
