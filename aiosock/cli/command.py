@@ -27,7 +27,7 @@ FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
 # A value of a form up to the next semicolon, in quotes where it holds one itself.
-_form_value = re.compile(r'(?:"((?:[^"\\]|\\.)*)"[ \t]*|([^;]*))(?:;[ \t]*|$)', re.DOTALL)
+_form_value = re.compile(r'(?:"((?:[^"\\]|\\.)*)"[ \t]*|([^;]*))(?:;[ \t]*|\Z)', re.DOTALL)
 _has_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 
 
@@ -160,8 +160,7 @@ def form_part(text: str, stack: ExitStack) -> tuple[str, FileValue]:
 
 def _take_form_value(text: str) -> tuple[str, str]:
     """Return the value at the start, and what follows it."""
-    match = _form_value.match(text)
-    assert match is not None  # nothing is a value too
+    match = next(_form_value.finditer(text))  # there is always one: nothing is a value too
     quoted, plain = match.groups()
     value: str = plain if quoted is None else re.sub(r'\\(["\\])', r"\1", quoted)
     return value, text[match.end() :]
