@@ -12,6 +12,8 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import BinaryIO
 
 import click
 
@@ -19,10 +21,13 @@ from aiosock import AiosockError, UsageError, __version__
 from aiosock.cli import terminal
 from aiosock.cli.fetch import Fetch, fetch
 from aiosock.cli.output import OutputError
+from aiosock.message.multipart import FileValue
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
+# A value of a form up to the next semicolon, in quotes where it holds one itself.
+_form_value = re.compile(r'(?:"((?:[^"\\]|\\.)*)"[ \t]*|([^;]*))(?:;[ \t]*|\Z)', re.DOTALL)
 _has_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 
 
@@ -114,6 +119,62 @@ def form_content(data: Sequence[str]) -> bytes:
     return b"&".join(pieces)
 
 
+def form_part(text: str, stack: ExitStack) -> tuple[str, FileValue]:
+    """
+    Return the part of a form that an argument of `-F` stands for, as ``files=`` takes it.
+
+    ``name=value`` is a field, ``name=<FILE`` a field with the content of a file, ``name=@FILE`` a file; FILE may be
+    ``-``, standard input. After each may come ``;type=CONTENT-TYPE`` and ``;filename=NAME``; what holds a semicolon
+    stands in double quotes.
+
+    Args:
+        text: The argument.
+        stack: Closes what is opened.
+
+    Raises:
+        BadParameter: It is none of these, or the file cannot be read.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"a part of a form is written NAME=VALUE or NAME=@FILE, not {text}", param_hint="-F")
+    mark = value[:1] if value[:1] in ("@", "<") else ""
+    value, rest = _take_form_value(value[len(mark) :])
+    filename = os.path.basename(value) if mark == "@" else None
+    content_type: str | None = None
+    while rest:
+        key, _, after = rest.partition("=")
+        told, rest = _take_form_value(after)
+        if key == "filename":
+            filename = told
+        elif key == "type":
+            content_type = told
+        elif content_type is not None and key.isidentifier():
+            content_type += f";{key}={told}"
+        else:
+            raise click.BadParameter(
+                f"{name}: what follows a semicolon is type= or filename=; quote a value that holds one", param_hint="-F"
+            )
+    # Arguments arrive as the bytes that they are.
+    return name, (filename, _open_part(value, stack) if mark else os.fsencode(value), content_type)
+
+
+def _take_form_value(text: str) -> tuple[str, str]:
+    """Return the value at the start, and what follows it."""
+    match = next(_form_value.finditer(text))  # there is always one: nothing is a value too
+    quoted, plain = match.groups()
+    value: str = plain if quoted is None else re.sub(r'\\(["\\])', r"\1", quoted)
+    return value, text[match.end() :]
+
+
+def _open_part(path: str, stack: ExitStack) -> BinaryIO:
+    if path == "-":
+        return sys.stdin.buffer
+    try:
+        return stack.enter_context(open(path, "rb"))
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {path}: {error.strerror}", param_hint="-F") from error
+
+
 def _seconds(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and value > 0):
         raise click.BadParameter("takes a number of seconds greater than 0")
@@ -138,6 +199,13 @@ version_option: Decorator = click.option(
 @click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="Send this header. Repeatable.")
 @click.option("-d", "--data", metavar="DATA", multiple=True, help="POST this form; @FILE or @- (stdin). Repeatable.")
 @click.option("--json", metavar="DATA", multiple=True, help="POST this JSON; @FILE or @- (stdin). Repeatable.")
+@click.option(
+    "-F",
+    "--form",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="POST this part of a multipart form; NAME=@FILE uploads. Repeatable.",
+)
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE, once all is there; - is standard output.")
 @click.option("-L", "--location", is_flag=True, help="Follow redirects.")
 @click.option("-k", "--insecure", is_flag=True, help="Do not verify certificates.")
@@ -153,6 +221,7 @@ def fetch_command(
     headers: tuple[str, ...],
     data: tuple[str, ...],
     json: tuple[str, ...],
+    form: tuple[str, ...],
     output: str | None,
     location: bool,
     insecure: bool,
@@ -165,9 +234,10 @@ def fetch_command(
     A URL without a scheme means http://. Options mean what they mean in curl. On a terminal, control characters in
     the body are replaced; -o - leaves them.
     """
-    if data and json:
-        raise click.UsageError("-d and --json exclude each other.")
-    if head and (data or json):
+    given = [option for option, value in (("-d", data), ("--json", json), ("-F", form)) if value]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} exclude each other.")
+    if head and given:
         raise click.UsageError("-I asks for a head alone; it sends no data.")
     fields = [parse_header(line) for line in headers]
     named = {name.lower() for name, _ in fields}
@@ -179,25 +249,27 @@ def fetch_command(
     elif json:
         content = b"".join(read_data(text, "--json") for text in json)
         implied = [("Content-Type", JSON), ("Accept", JSON)]
-    return fetch(
-        Fetch(
-            url=absolute_url(url),
-            method=method or ("HEAD" if head else "GET" if content is None else "POST"),
-            headers=[
-                *((name, value) for name, value in fields if value is not None),
-                *((name, value) for name, value in implied if name.lower() not in named),
-            ],
-            without=[name for name, value in fields if value is None],
-            content=content,
-            output=output,
-            head_only=head,
-            verbose=verbose,
-            follow_redirects=location,
-            verify=not insecure,
-            fail=fail,
-            max_seconds=max_time,
+    with ExitStack() as stack:
+        return fetch(
+            Fetch(
+                url=absolute_url(url),
+                method=method or ("HEAD" if head else "POST" if given else "GET"),
+                headers=[
+                    *((name, value) for name, value in fields if value is not None),
+                    *((name, value) for name, value in implied if name.lower() not in named),
+                ],
+                without=[name for name, value in fields if value is None],
+                content=content,
+                files=[form_part(text, stack) for text in form],
+                output=output,
+                head_only=head,
+                verbose=verbose,
+                follow_redirects=location,
+                verify=not insecure,
+                fail=fail,
+                max_seconds=max_time,
+            )
         )
-    )
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -19,6 +19,7 @@ import aiosock
 from aiosock import Client, Request, Response, Timeout
 from aiosock.cli import terminal, timeline
 from aiosock.cli.output import Output, OutputError, opened
+from aiosock.message.multipart import FileValue
 
 FAILED_STATUS = 22
 SECRET_FIELDS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
@@ -36,6 +37,7 @@ class Fetch:
         headers: Names and values.
         without: Names of headers that the client would send by itself, and that are not wanted.
         content: The body.
+        files: The body as a multipart form, names and values as ``files=`` takes them.
         output: The path to write to, None for standard output; see `output.opened`.
         head_only: Print the head of the answer, and give its body up.
         verbose: Show heads and timings on standard error.
@@ -50,6 +52,7 @@ class Fetch:
     headers: list[tuple[str, str]] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
     content: bytes | None = None
+    files: Sequence[tuple[str, FileValue]] = ()
     output: str | None = None
     head_only: bool = False
     verbose: bool = False
@@ -97,6 +100,7 @@ async def _exchange(what: Fetch, client: Client, output: Output, report: Report 
         what.url,
         headers=what.headers,
         content=what.content,
+        files=what.files,
         extensions={"on_informational": report.informational} if report else None,
     )
     if report:

@@ -40,6 +40,8 @@ from aiosock.version import __version__
 if TYPE_CHECKING:
     from yarl import URL
 
+    from aiosock.message.multipart import Files
+
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Left out: the client's value counts. None is a value of its own."""
 
@@ -95,6 +97,7 @@ class RequestOptions(TypedDict, total=False):
     cookies: CookiesInput | None
     content: Content | None
     data: FormData | None
+    files: Files | None
     json: Any
     auth: AuthInput | None
     timeout: Timeout | float | None
@@ -255,6 +258,8 @@ class Client:
             cookies: Sent with this request, beside the client's; they take the place of those of the same name.
             content: The body: bytes, str, a binary file object, or a sync or async iterable of bytes.
             data: The body as a form.
+            files: The body as a multipart form: a mapping or pairs of names and contents, or tuples of filename,
+                content, content type and headers; the fields of ``data`` come first.
             json: The body as a JSON value.
             auth: As for the client, for this request, whose Authorization it replaces; None for none.
             timeout: As for the client, for this request.
@@ -376,7 +381,8 @@ class Client:
         if params is not None:
             text = urls.append_params(text, params)
         content, data, json = options.get("content"), options.get("data"), options.get("json")
-        request = assemble(method, text, headers, extensions, content, data, json, self._json_encoder)
+        files = options.get("files")
+        request = assemble(method, text, headers, extensions, content, data, json, self._json_encoder, files)
         cookies = options.get("cookies")
         if cookies is not None:
             extensions["cookies"] = cookies_for(cookies, request.location)

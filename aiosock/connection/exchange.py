@@ -631,37 +631,72 @@ def _is_stale(error: BaseException) -> bool:
 
 
 class UpgradedStream:
-    """The connection after 101 (Switching Protocols) or CONNECT; see `aiosock.message.response.ByteStream`."""
+    """
+    The connection after 101 (Switching Protocols) or CONNECT; see `aiosock.message.response.ByteStream`.
+
+    One task may read while another writes. The bounds on pauses in writing hold on, those on reading do not: who
+    waits for a server's next word may put a timeout around `read`.
+    """
 
     def __init__(self, exchange: Exchange, rest: bytes) -> None:
         self._exchange = exchange
         self._rest = rest
+        self._is_read = False
+        # The read under way; it goes on when who waits for it is called off.
+        self._reading: asyncio.Future[bytes] | None = None
 
     async def read(self) -> bytes:
         """
         Return the next bytes, as many as there are; ``b""`` is the end. It waits as long as it takes.
 
+        A call that is cancelled loses nothing: the next one returns what it would have.
+
         Raises:
-            ReadError: The connection broke.
+            ReadError: The connection broke, or was closed on this side.
+            WriteTimeout: Writing got stuck.
+            UsageError: Another task is reading.
         """
+        if self._is_read:
+            raise UsageError("two tasks read from one stream at the same time")
         if self._rest:
             rest, self._rest = self._rest, b""
             return rest
-        return await self._exchange._stream.read(math.inf)
+        reading = self._reading
+        if reading is None:
+            reading = self._reading = asyncio.ensure_future(self._exchange._stream.read(math.inf))
+        self._is_read = True
+        try:
+            if not reading.done():
+                # Not awaited itself: a cancellation that meets the bytes on their way would throw them away.
+                await asyncio.wait([reading])
+        except asyncio.CancelledError:
+            reading.add_done_callback(_notice)
+            raise
+        finally:
+            self._is_read = False
+        self._reading = None
+        return reading.result()
 
     async def write(self, data: bytes) -> None:
         """
-        Send bytes; returns when they are handed to the system.
+        Send bytes; returns when they are handed to the system. A call that is cancelled may still send them all.
 
         Raises:
-            WriteError: The connection broke.
-            WriteTimeout: Nothing could be sent for ``Timeout.write`` seconds.
+            WriteError: The connection broke, or was closed on this side.
+            WriteTimeout: Nothing could be sent for ``Timeout.write`` seconds; nothing more can be.
         """
         stream = self._exchange._stream
         stream.write(data)
         await stream.drain()
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; again is no harm."""
+        self._rest = b""
         self._exchange._stream.close()
         self._exchange.abort()
+
+
+def _notice(reading: asyncio.Future[bytes]) -> None:
+    """Take note of how a read ended that maybe nobody asks for any more."""
+    if not reading.cancelled():
+        reading.exception()

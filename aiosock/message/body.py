@@ -5,12 +5,13 @@ Request bodies: what the user gives, as pieces of bytes that know their length a
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import json as json_module
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from typing import IO, Final, TypeAlias, cast
+from typing import IO, Final, Protocol, TypeAlias, cast
 
 from aiosock.errors import UsageError
 from aiosock.message.url import encode_pairs
@@ -19,7 +20,18 @@ PIECE_BYTES: Final = 64 * 1024
 # Reading in a thread costs a switch there and back for each piece.
 FILE_PIECE_BYTES: Final = 256 * 1024
 
-Content: TypeAlias = bytes | bytearray | memoryview | str | IO[bytes] | Iterable[bytes] | AsyncIterable[bytes]
+
+class AsyncFile(Protocol):
+    """A binary file that is read by awaiting, such as those of anyio and aiofiles."""
+
+    async def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes, ``b""`` at the end."""
+        ...
+
+
+Content: TypeAlias = (
+    bytes | bytearray | memoryview | str | IO[bytes] | AsyncFile | Iterable[bytes] | AsyncIterable[bytes]
+)
 FormData: TypeAlias = Mapping[str, object] | Iterable[tuple[str, object]]
 JSONEncoder: TypeAlias = Callable[[object], "str | bytes"]
 
@@ -148,6 +160,20 @@ def _measure(file: IO[bytes]) -> tuple[bool, int | None, int | None]:
     return not isinstance(inner, io.BytesIO), length, start
 
 
+class AsyncFileBody(Body):
+    """A file that is read by awaiting, from where it stands, and once: where that is would have to be awaited too."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, file: AsyncFile) -> None:
+        self._file = file
+        super().__init__(file, None, False)
+
+    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        while piece := _checked(await self._file.read(FILE_PIECE_BYTES)):
+            yield piece
+
+
 class IterableBody(Body):
     """An iterable of bytes; one that gives a fresh iterator each time, such as a list, can be sent again."""
 
@@ -193,9 +219,13 @@ def _checked(piece: object) -> bytes | memoryview:
     raise UsageError(f"content: its pieces must be bytes, not {type(piece).__name__}")
 
 
-def make_body(content: Content) -> Body:
+def make_body(content: Content, hint: str = "; a form goes in data, any JSON value in json") -> Body:
     """
     Return the body that a user's ``content`` stands for.
+
+    Args:
+        content: What the user gave.
+        hint: Where to go with what is nothing of the kind, for the message.
 
     Raises:
         UsageError: It is nothing that bytes could come from, or a file in text mode.
@@ -209,18 +239,37 @@ def make_body(content: Content) -> Body:
             raise UsageError("content: the str has a lone surrogate and cannot be encoded") from error
     if isinstance(content, (bytearray, memoryview)):
         return BytesBody(content, bytes(content))
+    if _is_async_file(content):
+        _refuse_text(content)
+        file = getattr(content, "wrapped", None)
+        if not isinstance(file, io.IOBase):
+            return AsyncFileBody(cast("AsyncFile", content))
+        # anyio shows the file that it reads in a thread, as we would: so its length is known.
+        body = FileBody(cast("IO[bytes]", file))
+        body.source = content
+        return body
     if isinstance(content, AsyncIterable):
         return AsyncIterableBody(content)
     if hasattr(content, "read"):
-        if isinstance(content, io.TextIOBase) or getattr(content, "encoding", None) is not None:
-            raise UsageError("content: the file is open in text mode; open it in binary mode ('rb')")
+        _refuse_text(content)
         return FileBody(cast("IO[bytes]", content))
     if isinstance(content, Iterable) and not isinstance(content, Mapping):
         return IterableBody(content)
     raise UsageError(
-        f"content: takes bytes, str, a file object or an iterable of bytes, not {type(content).__name__}; "
-        "a form goes in data, any JSON value in json"
+        f"content: takes bytes, str, a file object or an iterable of bytes, not {type(content).__name__}{hint}"
     )
+
+
+def _is_async_file(content: object) -> bool:
+    # The iteration of a file gives lines; one that gives anything else is meant as it is.
+    return inspect.iscoroutinefunction(getattr(content, "read", None)) and (
+        hasattr(content, "readline") or not isinstance(content, AsyncIterable)
+    )
+
+
+def _refuse_text(file: object) -> None:
+    if isinstance(file, io.TextIOBase) or getattr(file, "encoding", None) is not None:
+        raise UsageError("content: the file is open in text mode; open it in binary mode ('rb')")
 
 
 _to_json: Final = json_module.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -244,6 +293,16 @@ def encode_form(data: FormData) -> bytes:
     Return a form as application/x-www-form-urlencoded.
 
     Raises:
+        UsageError: As `form_pairs`, or a str that cannot be encoded.
+    """
+    return encode_pairs("data", form_pairs(data)).encode("ascii")
+
+
+def form_pairs(data: FormData) -> list[tuple[str | bytes, str | bytes]]:
+    """
+    Return the names and values of a form.
+
+    Raises:
         UsageError: Not a mapping or pairs, or a value that is a collection within a collection.
     """
     if isinstance(data, (str, bytes, bytearray)) or not isinstance(data, Iterable):
@@ -256,7 +315,7 @@ def encode_form(data: FormData) -> bytes:
         name, value = item
         values = value if isinstance(value, (list, tuple)) else (value,)
         pairs.extend((_form_text(name), _form_text(one)) for one in values)
-    return encode_pairs("data", pairs).encode("ascii")
+    return pairs
 
 
 def _form_text(value: object) -> str | bytes:

@@ -19,6 +19,8 @@ from aiosock.message.body import Body, BytesBody, Content, FormData, JSONEncoder
 if TYPE_CHECKING:
     from yarl import URL
 
+    from aiosock.message.multipart import Files
+
 HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
 CONTENT_LENGTH: Final = istr("Content-Length")
@@ -46,6 +48,8 @@ class Request:
         json: The body as any JSON value.
         extensions: What travels with the request for those who know it.
         json_encoder: What makes bytes or str of ``json``.
+        files: The body as a multipart form (RFC 7578), see `aiosock.message.multipart`; the fields of ``data`` come
+            first. Where it is empty it counts as left out.
 
     Attributes:
         url: The URL as a `yarl.URL`, without user information, which has become an Authorization field.
@@ -73,6 +77,7 @@ class Request:
         json: Any = None,
         extensions: Mapping[str, Any] | None = None,
         json_encoder: JSONEncoder | None = None,
+        files: Files | None = None,
     ) -> None:
         self._fill(
             method,
@@ -83,6 +88,7 @@ class Request:
             data,
             json,
             json_encoder,
+            files,
         )
 
     def _fill(
@@ -95,6 +101,7 @@ class Request:
         data: FormData | None,
         json: Any,
         json_encoder: JSONEncoder | None,
+        files: Files | None,
     ) -> None:
         if not isinstance(method, str):
             raise UsageError(f"the method is a str, not {type(method).__name__}")
@@ -104,8 +111,8 @@ class Request:
         self.headers = headers
         self.extensions = extensions
         self.body: Body | None = None
-        if content is not None or data is not None or json is not None:
-            self._set_content(content, data, json, json_encoder or bodies.encode_json)
+        if content is not None or data is not None or json is not None or files is not None:
+            self._set_content(content, data, json, json_encoder or bodies.encode_json, files)
         elif method in METHODS_WITH_CONTENT:
             self._frame()
         if location.userinfo is not None:
@@ -118,10 +125,14 @@ class Request:
 
     @property
     def content(self) -> Any:
-        """The body as it was given, bytes where it was given as str, form or JSON; ``b""`` where there is none."""
+        """
+        The body as it was given, bytes where it was given as str, form or JSON; ``b""`` where there is none.
+
+        Of a form with files it is those files.
+        """
         if self.body is None:
             return b""
-        return self.body.data if isinstance(self.body, BytesBody) else self.body.source
+        return self.body.data if type(self.body) is BytesBody else self.body.source
 
     def replace(
         self,
@@ -175,7 +186,16 @@ class Request:
         if AUTHORIZATION not in self.headers:
             self.headers[AUTHORIZATION] = _basic(userinfo)
 
-    def _set_content(self, content: Content | None, data: FormData | None, json: Any, encoder: JSONEncoder) -> None:
+    def _set_content(
+        self,
+        content: Content | None,
+        data: FormData | None,
+        json: Any,
+        encoder: JSONEncoder,
+        files: Files | None,
+    ) -> None:
+        if files is not None and self._set_files(content, data, json, files):
+            return
         given = [name for name, value in (("content", content), ("data", data), ("json", json)) if value is not None]
         if len(given) > 1:
             raise UsageError(f"the body is given more than once: {' and '.join(given)}")
@@ -186,7 +206,7 @@ class Request:
         elif data is not None:
             self.body = BytesBody(data, bodies.encode_form(data))
             content_type = "application/x-www-form-urlencoded"
-        else:
+        elif json is not None:
             encoded = encoder(json)
             if not isinstance(encoded, (str, bytes)):
                 raise UsageError(f"json: the encoder must return str or bytes, not {type(encoded).__name__}")
@@ -195,6 +215,24 @@ class Request:
         if content_type is not None and CONTENT_TYPE not in self.headers:
             self.headers[CONTENT_TYPE] = content_type
         self._frame()
+
+    def _set_files(self, content: Content | None, data: FormData | None, json: Any, files: Files) -> bool:
+        """Make a multipart form the body; False where there are no files."""
+        # Few requests have files, and all would wait for the import.
+        from aiosock.message.multipart import file_pairs, make_multipart
+
+        pairs = file_pairs(files)
+        if not pairs:
+            return False
+        for name, value in (("content", content), ("json", json)):
+            if value is not None:
+                raise UsageError(f"the body is given more than once: {name} and files")
+        own = self.headers.get(CONTENT_TYPE)
+        self.body, content_type = make_multipart(files, pairs, data, own)
+        if content_type != own:
+            self.headers[CONTENT_TYPE] = content_type
+        self._frame()
+        return True
 
     def _frame(self) -> None:
         """Say how long the body is, or that its end will tell; what the user declared is left, and held to."""
@@ -221,6 +259,7 @@ def assemble(
     data: FormData | None = None,
     json: Any = None,
     json_encoder: JSONEncoder | None = None,
+    files: Files | None = None,
 ) -> Request:
     """
     Return a request of headers and extensions that belong to it from now on; the short road of making one.
@@ -228,7 +267,7 @@ def assemble(
     Args and raises: as `Request`.
     """
     new = object.__new__(Request)
-    new._fill(method, url, headers, extensions, content, data, json, json_encoder)
+    new._fill(method, url, headers, extensions, content, data, json, json_encoder, files)
     return new
 
 

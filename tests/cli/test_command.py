@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,84 @@ def test_json_is_posted_with_its_type(echo: Callable[..., dict[str, Any]], tmp_p
     assert told["headers"]["content-type"] == told["headers"]["accept"] == "application/json"
 
 
+@pytest.mark.parametrize("option", ["-F", "--form"])
+def test_a_form_is_posted_in_parts(echo: Callable[..., dict[str, Any]], tmp_path: Path, option: str) -> None:
+    (tmp_path / "a.png").write_bytes(b"a file")
+    told = echo(option, "b=ü=1", option, f"a=@{tmp_path / 'a.png'};filename=c;type=x/y", option, f"b=<{tmp_path}/a.png")
+    boundary = told["headers"]["content-type"].removeprefix("multipart/form-data; boundary=")
+    assert told["method"] == "POST"
+    assert told["body"].split(f"--{boundary}") == [
+        "",
+        '\r\nContent-Disposition: form-data; name="b"\r\n\r\nü=1\r\n',
+        '\r\nContent-Disposition: form-data; name="a"; filename="c"\r\nContent-Type: x/y\r\n\r\na file\r\n',
+        '\r\nContent-Disposition: form-data; name="b"\r\n\r\na file\r\n',
+        "--\r\n",
+    ]
+    assert told["headers"]["content-length"] == str(len(told["body"].encode()))
+
+
+def test_parts_of_a_form_come_from_standard_input(echo: Callable[..., dict[str, Any]]) -> None:
+    assert 'name="a"; filename="-"\r\n' in echo("-F", "a=@-", keys=b"typed")["body"]
+    told = echo("-X", "PUT", "-F", "a=<-", "-H", "Content-Type: multipart/x; boundary=B", keys=b"typed")
+    assert told["method"] == "PUT"
+    assert told["body"] == '--B\r\nContent-Disposition: form-data; name="a"\r\n\r\ntyped\r\n--B--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("a=b", ("a", (None, b"b", None))),
+        ("a=", ("a", (None, b"", None))),
+        ("=b", ("", (None, b"b", None))),
+        ("a=b=c", ("a", (None, b"b=c", None))),
+        ("a= b ", ("a", (None, b" b ", None))),
+        ("a=x@y<z", ("a", (None, b"x@y<z", None))),
+        ("a=\udcff", ("a", (None, b"\xff", None))),
+        ("a=b;type=c/d", ("a", (None, b"b", "c/d"))),
+        ("a=b; type=c/d;charset=utf-8; filename=e", ("a", ("e", b"b", "c/d;charset=utf-8"))),
+        ("a=b;filename=c", ("a", ("c", b"b", None))),
+        ("a=b;", ("a", (None, b"b", None))),
+        ('a="b;c"', ("a", (None, b"b;c", None))),
+        ('a="b;c" ; filename="d;\\"e\\\\f\\g"', ("a", ('d;"e\\f\\g', b"b;c", None))),
+        ('a="b', ("a", (None, b'"b', None))),
+        ('a="b"c', ("a", (None, b'"b"c', None))),
+        ("a=b\nc", ("a", (None, b"b\nc", None))),
+    ],
+)
+def test_what_a_part_of_a_form_means(text: str, part: object) -> None:
+    with ExitStack() as stack:
+        assert command.form_part(text, stack) == part
+
+
+def test_a_file_of_a_form_is_opened_by_its_path_and_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a;b,c"
+    path.write_bytes(b"x")
+    with ExitStack() as stack:
+        name, (filename, file, content_type) = command.form_part(f'a=@"{path}"', stack)  # type: ignore[misc]
+        assert (name, filename, content_type) == ("a", "a;b,c", None)
+        assert file.read() == b"x"  # type: ignore[union-attr]
+    assert file.closed  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a", "NAME=VALUE or NAME=@FILE, not a"),
+        ("", "NAME=VALUE or NAME=@FILE"),
+        ("a=@/nonexistent/file", "cannot read /nonexistent/file: No such file"),
+        ("a=</nonexistent/file", "cannot read /nonexistent/file: No such file"),
+        ("a=@", "cannot read : No such file"),
+        ("a=@/", "cannot read /: Is a directory"),
+        ("a=b;c", "a: what follows a semicolon is type= or filename="),
+        ("a=b;c=d", "a: what follows a semicolon is type= or filename="),
+        ("a=b;type=c/d;e f=g", "a: what follows a semicolon is type= or filename="),
+    ],
+)
+def test_what_is_no_part_of_a_form_is_refused(text: str, told: str) -> None:
+    with ExitStack() as stack, pytest.raises(click.BadParameter, match=told):
+        command.form_part(text, stack)
+
+
 def test_a_url_without_a_scheme_means_http(serve: Serve, run: Run) -> None:
     server = serve()
     assert b"Page 1" in run(server.url.removeprefix("http://") + "/page/1").out
@@ -166,6 +245,13 @@ def test_help_and_version_are_printed(run: Run) -> None:
         ["http://localhost/", "http://localhost/"],
         ["--nonsense", "http://localhost/"],
         ["-d", "x", "--json", "1", "http://localhost/"],
+        ["-d", "x", "-F", "a=b", "http://localhost/"],
+        ["--json", "1", "-F", "a=b", "http://localhost/"],
+        ["-I", "-F", "a=b", "http://localhost/"],
+        ["-F", "a", "http://localhost/"],
+        ["-F", "a=@/nonexistent/file", "http://localhost/"],
+        ["-F", "\udcff=b", "http://localhost/"],
+        ["-F", "a=b", "-H", "Content-Type: text/plain", "http://localhost/"],
         ["-I", "-d", "x", "http://localhost/"],
         ["-I", "--json", "1", "http://localhost/"],
         ["-H", "no colon", "http://localhost/"],

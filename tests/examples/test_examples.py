@@ -8,6 +8,9 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import HTTP
 from itertools import pairwise
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -225,6 +228,51 @@ def test_upload_of_a_missing_file_is_a_sentence(run: Run, nobody: str, tmp_path:
     done = run("upload.py", nobody, tmp_path / "missing", status=1)
     assert "missing" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+# upload_files.py
+
+
+def test_files_are_uploaded_with_fields_as_a_form(serve: Serve, run: Run, tmp_path: Path) -> None:
+    contents = {"ünicode.txt": b"text\r\n", "large.bin": bytes(range(256)) * 8192}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+
+    async def accept(peer: Peer) -> None:
+        while await peer.read_request():
+            await peer.send(response(201, b"thank you"))
+
+    server = serve(accept)
+    url = f"{server.url}/upload"
+    done = run("upload_files.py", "--field", "title=A = B", "--field", "tag=x", url, *map(tmp_path.joinpath, contents))
+    assert done.stdout == "201 thank you\n"
+    assert f"{sum(map(len, contents.values()))} bytes, 100 %" in done.stderr
+    [request] = server.requests
+    assert request.header("Content-Length") == str(len(request.body))
+    head = f"Content-Type: {request.header('Content-Type')}\r\n\r\n".encode()
+    message = BytesParser(policy=HTTP).parsebytes(head + request.body)
+    assert isinstance(message, EmailMessage)
+    parts = [
+        (part.get_param("name", header="Content-Disposition"), part.get_filename(), part.get_payload(decode=True))
+        for part in message.iter_parts()
+    ]
+    assert parts == [
+        ("title", None, b"A = B"),
+        ("tag", None, b"x"),
+        *(("files", name, content) for name, content in contents.items()),
+    ]
+
+
+def test_upload_of_files_says_in_a_sentence_what_fails(serve: Serve, run: Run, nobody: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    missing = run("upload_files.py", nobody, tmp_path / "missing", status=1)
+    assert "missing" in missing.stderr
+    refused = run("upload_files.py", serve(pages()).url, tmp_path / "file", status=1)
+    assert "404" in refused.stderr
+    field = run("upload_files.py", "--field", "no value", nobody, tmp_path / "file", status=2)
+    assert "NAME=VALUE" in field.stderr
+    for done in (missing, refused):
+        assert done.stderr.splitlines()[-1].startswith("the upload failed: ")
 
 
 # tiny_browser.py

@@ -270,6 +270,71 @@ async def test_a_closed_file_fails_when_it_is_read(tmp_path: Path) -> None:
         await read(body)
 
 
+# Files that are awaited
+
+
+class AwaitedFile:
+    """Awaited, and iterated by lines, as the files of anyio and aiofiles are."""
+
+    def __init__(self, data: bytes, **attributes: object) -> None:
+        self.wrapped_data = io.BytesIO(data)
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    async def read(self, size: int = -1) -> bytes:
+        return self.wrapped_data.read(min(size, 3))
+
+    async def readline(self) -> bytes:
+        raise AssertionError
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield await self.readline()
+
+
+async def test_a_file_that_is_awaited_is_read_once_and_not_by_lines() -> None:
+    file = AwaitedFile(b"0123456789")
+    body = make_body(file)
+    assert (body.source, body.length, body.replayable) == (file, None, False)
+    assert await read(body) == b"0123456789"
+
+
+async def test_an_awaited_file_that_shows_the_real_one_is_as_good_as_that() -> None:
+    real = io.BytesIO(b"0123456789")
+    real.seek(4)
+    file = AwaitedFile(b"", wrapped=real)
+    body = make_body(file)
+    assert (body.source, body.length, body.replayable) == (file, 6, True)
+    assert await read(body) == await read(body) == b"456789"
+
+
+async def test_what_is_awaited_and_iterated_but_no_file_is_iterated() -> None:
+    class Message:
+        async def read(self) -> bytes:
+            raise AssertionError
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"x"
+
+    assert await read(make_body(Message())) == b"x"
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"encoding": "utf-8"}, {"encoding": "utf-8", "wrapped": io.StringIO()}], ids=[0, 1]
+)
+def test_an_awaited_file_in_text_mode_is_refused(attributes: Any) -> None:
+    with pytest.raises(UsageError, match="content: the file is open in text mode"):
+        make_body(AwaitedFile(b"", **attributes))
+
+
+async def test_what_an_awaited_file_gives_must_be_bytes() -> None:
+    class Text:
+        async def read(self, size: int) -> Any:
+            return "x"
+
+    with pytest.raises(UsageError, match="pieces must be bytes, not str"):
+        await read(make_body(Text()))
+
+
 # Iterables
 
 

@@ -104,6 +104,53 @@ def test_a_body_is_given_once(arguments: Any) -> None:
         Request("POST", "http://h/", **arguments)
 
 
+async def test_files_make_a_form_and_stay_the_content() -> None:
+    files = {"a": b"x", "b": [b"y"]}
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    request = Request("POST", "http://h/", files=files, data={"c": "z"}, headers=headers)
+    expected = (
+        b'--b\r\nContent-Disposition: form-data; name="c"\r\n\r\nz\r\n--b\r\n'
+        b'Content-Disposition: form-data; name="a"; filename="a"\r\nContent-Type: application/octet-stream\r\n\r\nx'
+        b'\r\n--b\r\nContent-Disposition: form-data; name="b"; filename="b"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\ny\r\n--b--\r\n"
+    )
+    for one in (request, request.replace(), request.replace(url="http://i/", method="PUT")):
+        assert one.content is files
+        assert one.body is request.body
+        assert fields(one) == [*headers.items(), ("Transfer-Encoding", "chunked")]
+        assert one.body is not None
+        assert b"".join([bytes(piece) async for piece in one.body.pieces()]) == expected
+    assert repr(request) == "<Request POST http://h/>"
+    assert fields(request.replace(content=None)) == [("Content-Length", "0")]
+
+
+def test_a_form_of_known_length_says_it() -> None:
+    request = Request("PUT", "http://h/", files=[("a", "x")])
+    assert isinstance(request.body, BytesBody)
+    assert [name for name, _ in fields(request)] == ["Content-Type", "Content-Length"]
+    assert request.headers["Content-Length"] == str(len(request.body.data))
+    again = pickled(request)
+    assert again.content == [("a", "x")]
+    assert again.body.data == request.body.data
+
+
+@pytest.mark.parametrize("empty", [{}, [], iter(())], ids=["mapping", "list", "iterator"])
+def test_no_files_are_as_if_they_were_not_given(empty: Any) -> None:
+    assert fields(Request("POST", "http://h/", files=empty)) == [("Content-Length", "0")]
+    assert Request("GET", "http://h/", files=empty).body is None
+    data = Request("POST", "http://h/", files=empty, data={"a": "b"})
+    assert (data.content, data.headers["Content-Type"]) == (b"a=b", "application/x-www-form-urlencoded")
+    assert Request("POST", "http://h/", files=empty, content=b"x").content == b"x"
+    assert Request("POST", "http://h/", files=empty, json=0).content == b"0"
+
+
+@pytest.mark.parametrize("name", ["content", "json"])
+def test_files_contradict_every_other_body_but_a_form(name: str) -> None:
+    arguments: Any = {name: b"" if name == "content" else 0}
+    with pytest.raises(UsageError, match=f"given more than once: {name} and files"):
+        Request("POST", "http://h/", files={"a": "b"}, **arguments)
+
+
 # URL and method
 
 
