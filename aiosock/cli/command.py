@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import click
 
-from aiosock import AiosockError, UsageError, __version__
+from aiosock import AiosockError, DigestAuth, UsageError, __version__
 from aiosock.cli import terminal
 from aiosock.cli.fetch import Fetch, fetch
 from aiosock.cli.output import OutputError
@@ -181,6 +181,17 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: float | 
     return value
 
 
+def _user(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, str] | None:
+    if value is None:
+        return None
+    user, colon, password = value.partition(":")
+    if not colon:
+        if not sys.stdin.isatty():
+            raise click.BadParameter("takes USER:PASSWORD; there is no terminal to ask for the password")
+        password = click.prompt(f"Password for {user}", hide_input=True, err=True, default="", show_default=False)
+    return user, password
+
+
 Decorator = Callable[[Callable[..., int]], Callable[..., int]]
 
 version_option: Decorator = click.option(
@@ -206,6 +217,9 @@ version_option: Decorator = click.option(
     multiple=True,
     help="POST this part of a multipart form; NAME=@FILE uploads. Repeatable.",
 )
+@click.option("-u", "--user", metavar="USER:PASSWORD", callback=_user, help="Authenticate, by Basic.")
+@click.option("--digest", is_flag=True, help="Authenticate by Digest instead.")
+@click.option("-x", "--proxy", metavar="URL", help="Go through this proxy; '' for none.")
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE, once all is there; - is standard output.")
 @click.option("-L", "--location", is_flag=True, help="Follow redirects.")
 @click.option("-k", "--insecure", is_flag=True, help="Do not verify certificates.")
@@ -222,6 +236,9 @@ def fetch_command(
     data: tuple[str, ...],
     json: tuple[str, ...],
     form: tuple[str, ...],
+    user: tuple[str, str] | None,
+    digest: bool,
+    proxy: str | None,
     output: str | None,
     location: bool,
     insecure: bool,
@@ -239,6 +256,8 @@ def fetch_command(
         raise click.UsageError(f"{' and '.join(given)} exclude each other.")
     if head and given:
         raise click.UsageError("-I asks for a head alone; it sends no data.")
+    if digest and user is None:
+        raise click.UsageError("--digest needs -u.")
     fields = [parse_header(line) for line in headers]
     named = {name.lower() for name, _ in fields}
     content: bytes | None = None
@@ -261,6 +280,8 @@ def fetch_command(
                 without=[name for name, value in fields if value is None],
                 content=content,
                 files=[form_part(text, stack) for text in form],
+                auth=DigestAuth(*user) if digest and user is not None else user,
+                proxy=proxy,
                 output=output,
                 head_only=head,
                 verbose=verbose,

@@ -151,7 +151,8 @@ async def _show(console: Console, ca: str, context: SSLContext, requests: int, c
     async with (
         Server(site) as plain,
         Server(site, ssl=context) as secure,
-        Client(verify=ca, limits=limits) as client,
+        # The site is in this very process: nothing of the environment is to stand in between.
+        Client(verify=ca, limits=limits, trust_env=False) as client,
     ):
         every = [Job(label, f"{server.url}{path}") for (label, path), server in product(PAGES, (plain, secure))]
         jobs = [every[number % len(every)] for number in range(requests)]

@@ -19,7 +19,9 @@ import aiosock
 from aiosock import Client, Request, Response, Timeout
 from aiosock.cli import terminal, timeline
 from aiosock.cli.output import Output, OutputError, opened
+from aiosock.client.client import RequestOptions
 from aiosock.message.multipart import FileValue
+from aiosock.middleware.auth import AuthInput
 
 FAILED_STATUS = 22
 SECRET_FIELDS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
@@ -38,6 +40,8 @@ class Fetch:
         without: Names of headers that the client would send by itself, and that are not wanted.
         content: The body.
         files: The body as a multipart form, names and values as ``files=`` takes them.
+        auth: User and password, or what authenticates otherwise.
+        proxy: The proxy to go through, empty for none; None leaves that to the environment.
         output: The path to write to, None for standard output; see `output.opened`.
         head_only: Print the head of the answer, and give its body up.
         verbose: Show heads and timings on standard error.
@@ -53,6 +57,8 @@ class Fetch:
     without: list[str] = field(default_factory=list)
     content: bytes | None = None
     files: Sequence[tuple[str, FileValue]] = ()
+    auth: AuthInput | None = None
+    proxy: str | None = None
     output: str | None = None
     head_only: bool = False
     verbose: bool = False
@@ -81,7 +87,7 @@ def fetch(what: Fetch) -> int:
 async def _fetch(what: Fetch, output: Output) -> int:
     # Who says how long all may take is not bothered with how long each stage may.
     timeout = Timeout() if what.max_seconds is None else None
-    client = Client(timeout=timeout, verify=what.verify, follow_redirects=what.follow_redirects)
+    client = Client(timeout=timeout, verify=what.verify, follow_redirects=what.follow_redirects, auth=what.auth)
     for name in what.without:
         client.headers.popall(name, None)
     report = Report(terminal.console(sys.stderr)) if what.verbose else None
@@ -95,14 +101,12 @@ async def _fetch(what: Fetch, output: Output) -> int:
 
 
 async def _exchange(what: Fetch, client: Client, output: Output, report: Report | None) -> int:
-    request = client.build_request(
-        what.method,
-        what.url,
-        headers=what.headers,
-        content=what.content,
-        files=what.files,
-        extensions={"on_informational": report.informational} if report else None,
-    )
+    options: RequestOptions = {"headers": what.headers, "content": what.content, "files": what.files or None}
+    if what.proxy is not None:
+        options["proxy"] = what.proxy or None
+    if report:
+        options["on_informational"] = report.informational
+    request = client.build_request(what.method, what.url, **options)
     if report:
         report.request(request)
     async with await client.send(request, stream=True) as response:

@@ -82,6 +82,7 @@ class NetworkTransport:
         self._proxied: dict[tuple[str, str, int], Origin] = {}
         self._sections: dict[tuple[tuple[str, str], ...], FieldSection] = {}
         self._remembered_head = lru_cache(maxsize=MAX_HEADS)(RequestHead)
+        self._max_content_bytes = limits.max_content_bytes
         self._tls = tls
         self._local_address = local_address
         self._uds = uds
@@ -142,6 +143,8 @@ class NetworkTransport:
                 fresh = True
                 continue
             if passage is None or not passage.answered(response):
+                # Also for middlewares that read it.
+                response.max_content_bytes = self._max_content_bytes
                 return response
             await response.close()
             head = passage.head()

@@ -13,8 +13,8 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from aiosock.errors import ContentTooLarge, HTTPStatusError, ResponseNotRead, StreamConsumed, UsageError
 from aiosock.message.charset import codec_for, find_codec, marked_encoding, named_encoding
-from aiosock.message.decoding import Pipeline, decode_at_once
 from aiosock.message.cookies import Cookies, cookies_set
+from aiosock.message.decoding import Pipeline, decode_at_once
 from aiosock.message.iteration import (
     BodyIterator,
     BodySource,

@@ -394,3 +394,56 @@ def _answering(data: bytes) -> Callable[[Peer], Any]:
         await peer.send(data)
 
     return script
+
+
+# Who asks, and through whom
+
+
+@pytest.mark.parametrize("option", ["-u", "--user"])
+def test_user_and_password(echo: Callable[..., dict[str, Any]], option: str) -> None:
+    assert echo(option, "me:pass:word")["headers"]["authorization"] == "Basic bWU6cGFzczp3b3Jk"
+
+
+def test_the_password_is_asked_for_on_a_terminal_only(run: Run) -> None:
+    assert "takes USER:PASSWORD" in run("-u", "me", "http://127.0.0.1:1/", status=2).err
+
+
+def test_digest_is_answered_and_basic_is_not_sent(serve: Serve, run: Run) -> None:
+    challenge = response(401, headers=[("WWW-Authenticate", 'Digest realm="r", nonce="n", qop="auth"')])
+
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            await peer.send(response(body=b"in") if request.header("Authorization") else challenge)
+
+    server = serve(script)
+    assert run("-u", "me:secret", "--digest", server.url).out == b"in"
+    first, second = (request.header("Authorization") for request in server.requests)
+    assert first is None
+    assert second is not None
+    assert second.startswith('Digest username="me"')
+
+
+def test_digest_needs_a_user(run: Run) -> None:
+    assert "--digest needs -u" in run("--digest", "http://127.0.0.1:1/", status=2).err
+
+
+@pytest.mark.parametrize("option", ["-x", "--proxy"])
+def test_a_proxy(serve: Serve, run: Run, option: str) -> None:
+    proxy = serve()
+    told = json.loads(run(option, f"127.0.0.1:{proxy.port}", "http://nowhere.example/echo").out)
+    assert told["target"] == "http://nowhere.example/echo"
+
+
+def test_the_proxy_of_the_environment_unless_there_is_to_be_none(serve: Serve, run: Run) -> None:
+    proxy, server = serve(), serve()
+    run(f"{server.url}/echo", http_proxy=proxy.url)
+    assert [len(one.requests) for one in (proxy, server)] == [1, 0]
+    run("-x", "", f"{server.url}/echo", http_proxy=proxy.url)
+    assert [len(one.requests) for one in (proxy, server)] == [1, 1]
+
+
+def test_a_proxy_that_cannot_be_used_is_bad_usage_and_its_password_is_not_shown(run: Run) -> None:
+    err = run("-x", "gopher://u:secret@h", "http://127.0.0.1:1/", status=2).err
+    assert len(err.splitlines()) == 1
+    assert "gopher" in err
+    assert "secret" not in err

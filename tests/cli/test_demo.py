@@ -50,6 +50,10 @@ def test_the_demo_shows_every_kind_of_page(run: Run) -> None:
     assert float(table["slow"][3]) >= 150
 
 
+def test_the_demo_asks_no_proxy(run: Run, nobody: str) -> None:
+    assert run("demo", "-n", 20, http_proxy=nobody, https_proxy=nobody).status == 0
+
+
 def test_the_demo_reuses_its_connections(run: Run) -> None:
     out = run("demo", "--requests", 96, "--concurrency", 8).out.decode()
     found = re.search(r"^\S+ MB of bodies over (\d+) connections, (\d+) times reused$", out, re.MULTILINE)

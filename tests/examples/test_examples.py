@@ -13,11 +13,14 @@ from email.parser import BytesParser
 from email.policy import HTTP
 from itertools import pairwise
 from pathlib import Path
+from ssl import SSLContext
 from subprocess import CompletedProcess
+from urllib.parse import parse_qsl
 
 import pytest
 
 from aiosock.testing import Peer, Server, response
+from tests.kit.relay import relay
 
 Serve = Callable[..., Server]
 Run = Callable[..., CompletedProcess[str]]
@@ -317,3 +320,92 @@ def test_browser_says_what_fails_and_goes_on(serve: Serve, run: Run, nobody: str
     output = run("tiny_browser.py", f"{server.url}/", keys="1\nb\n2\n").stdout
     assert f"{nobody}: " in output
     assert "two!" in output
+
+
+# login_form.py
+
+LOGIN = html(
+    '<form action="/login" method="post"><input type="hidden" name="token" value="t&quot;1"><input name="user">'
+    '<input type="password" name="pass"><input type="submit"></form>'
+)
+
+
+async def guarded_site(peer: Peer) -> None:
+    """A page behind a login form, which leads there by two redirects that each set a cookie."""
+    while request := await peer.read_request():
+        cookies = request.header("Cookie") or ""
+        if request.method == "POST":
+            sent = dict(parse_qsl(request.body.decode()))
+            right = sent == {"token": 't"1', "user": "ada", "pass": "secret"} and "visit=1" in cookies
+            step = [("Location", "/step"), ("Set-Cookie", "half=1; Path=/")]
+            await peer.send(response(303, b"", step) if right else LOGIN)
+        elif request.target == "/step":
+            done = [("Location", "/home"), ("Set-Cookie", "session=s1; Path=/; HttpOnly")]
+            await peer.send(response(302, b"", done if "half=1" in cookies else [("Location", "/login")]))
+        elif "session=s1" in cookies:
+            await peer.send(html("welcome back"))
+        else:
+            await peer.send(LOGIN.replace(b"\r\n", b"\r\nSet-Cookie: visit=1\r\n", 1))
+
+
+def test_login_is_kept_across_redirects_and_runs(serve: Serve, run: Run, tmp_path: Path) -> None:
+    server = serve(guarded_site)
+    jar = tmp_path / "cookies.txt"
+    output = run("login_form.py", "--cookies", jar, f"{server.url}/", "ada", PASSWORD="secret").stdout
+    assert f"at: {server.url}/home after 2 redirects" in output
+    assert "cookies: half, session, visit" in output
+    assert "welcome back" in output
+    assert "#HttpOnly_127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\ts1" in jar.read_text()
+    before = len(server.requests)
+    assert "welcome back" in run("login_form.py", "--cookies", jar, f"{server.url}/", "ada").stdout
+    assert targets(server)[before:] == ["/"]
+
+
+def test_login_with_a_wrong_password_is_a_sentence(serve: Serve, run: Run) -> None:
+    done = run("login_form.py", f"{serve(guarded_site).url}/", "ada", status=1, PASSWORD="wrong")
+    assert done.stderr == "ada was not let in\n"
+
+
+# through_proxy.py
+
+
+def test_urls_are_fetched_through_a_proxy_and_some_directly(
+    serve: Serve, run: Run, server_context: SSLContext, ca_file: str
+) -> None:
+    proxy, plain, secure = serve(relay), serve(), serve(ssl=server_context)
+    urls = [f"{plain.url}/page/1", f"{secure.url.replace('127.0.0.1', 'localhost')}/page/2"]
+    direct = f"http://localhost:{serve().port}/page/3"
+    options = ["--proxy", proxy.url, "--ca", ca_file]
+    done = run("through_proxy.py", *options, "--direct", direct.split("/")[2], *urls, direct)
+    told = done.stdout.splitlines()
+    way = f"by way of 127.0.0.1:{proxy.port}"
+    assert [way in line for line in told] == [True, True, False]
+    assert all(": 200, " in line for line in told)
+    assert [request.method for request in proxy.requests] == ["GET", "CONNECT"]
+
+
+def test_the_proxy_of_the_environment_is_taken_and_what_it_refuses_is_told(serve: Serve, run: Run) -> None:
+    proxy = serve(pages(**{"": b""}))
+    done = run("through_proxy.py", "https://nowhere.example/", status=1, https_proxy=proxy.url)
+    assert "the proxy refused" in done.stdout
+    assert "404" in done.stdout
+    assert run("through_proxy.py", "--direct", "h", "http://h/", status=2).stderr.startswith("usage: ")
+
+
+# oauth.py
+
+
+def test_a_token_is_asked_for_once_and_serves_all(serve: Serve, run: Run) -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            if request.target == "/token":
+                await peer.send(
+                    response(200, b'{"access_token": "t1", "expires_in": 60}', [("Content-Type", "application/json")])
+                )
+            else:
+                await peer.send(response(200 if request.header("Authorization") == "Bearer t1" else 401, b"data"))
+
+    server = serve(script)
+    run("oauth.py", f"{server.url}/token", "id", *[f"{server.url}/{n}" for n in range(5)], CLIENT_SECRET="s3cret")
+    assert targets(server).count("/token") == 1
+    assert len(server.requests) == 6

@@ -146,9 +146,7 @@ async def test_a_jar_may_be_shared_by_clients() -> None:
         assert server.requests[1].header("Cookie") == "a=b"
 
 
-@pytest.mark.parametrize(
-    "line", ["", "=", ";", "a=b; Domain=com", "a=b; Domain=other.example", "a=" + "x" * 5000]
-)
+@pytest.mark.parametrize("line", ["", "=", ";", "a=b; Domain=com", "a=b; Domain=other.example", "a=" + "x" * 5000])
 async def test_a_set_cookie_that_makes_no_sense_is_ignored(line: str) -> None:
     async with Server.answering(response(body=b"ok", headers=[("Set-Cookie", line)])) as server, Client() as client:
         for _ in range(2):

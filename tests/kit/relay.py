@@ -49,11 +49,14 @@ async def _tunnel(peer: Peer, request: ReceivedRequest) -> None:
         while data := await peer.read():
             writer.write(data)
             await writer.drain()
-        writer.close()
+        writer.write_eof()
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(upwards())
+    sending = asyncio.create_task(upwards())
+    try:
         while data := await reader.read(65536):
             await peer.send(data)
-        await peer.close()
-    await writer.wait_closed()
+    finally:
+        sending.cancel()
+        await asyncio.wait([sending])
+        writer.close()
+        await writer.wait_closed()
