@@ -223,6 +223,12 @@ def test_a_secure_cookie_that_has_expired_or_gone_protects_nothing(jar: CookieJa
     assert sent(jar, "http://example.com/") == "a=2; b=2"
 
 
+def test_a_secure_cookie_is_protected_after_another_of_its_name_went(jar: CookieJar) -> None:
+    store(jar, "https://example.com/", "a=1; Secure; Path=/x", "a=2; Secure", "a=; Max-Age=0; Path=/x")
+    store(jar, "http://example.com/", "a=evil")
+    assert sent(jar, "https://example.com/x") == "a=2"
+
+
 def test_an_expired_cookie_is_dropped_on_the_way(jar: CookieJar, clock: Clock) -> None:
     store(jar, HTTPS, "a=1; Max-Age=10", "b=2; Max-Age=20")
     clock.now += 9.9
