@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,7 @@ import pytest
 import aiosock
 from aiosock.config import Limits
 from aiosock.connection.proxy import Credentials, Proxy
-from aiosock.connection.tunnel import Asker, shake_hands
+from aiosock.connection.tunnel import MAX_REFUSAL_BYTES, Asker, shake_hands
 from aiosock.network.tcp import connect_tcp
 from aiosock.protocol.socks import Handshake
 from aiosock.testing import Peer, Server
@@ -59,6 +60,32 @@ async def test_a_long_reason_is_cut() -> None:
     async with Server.answering(answer) as server, asking(server) as asker:
         with pytest.raises(aiosock.ProxyError, match="500 x{200}$"):
             await asker.ask(TARGET, last=True)
+
+
+async def test_a_refusal_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.connection.tunnel.REFUSAL_SECONDS", math.inf)
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 500 No\r\n\r\n")
+        while True:
+            await peer.send(b"x" * 10_000)
+
+    async with Server(script) as server, asking(server) as asker:
+        with pytest.raises(aiosock.ProxyError, match="500 No: x{200}$") as info:
+            await asker.ask(TARGET, last=True)
+        assert info.value.response is not None
+        assert info.value.response.content == b"x" * MAX_REFUSAL_BYTES
+
+
+async def test_the_next_nonce_may_come_with_the_tunnel() -> None:
+    opened = b'HTTP/1.1 200 OK\r\nProxy-Authentication-Info: nextnonce="next"\r\n\r\n'
+    async with Server.answering(DEMAND, opened) as server, asking(server) as asker:
+        assert not await asker.ask(TARGET, last=False)
+        assert await asker.ask(TARGET, last=False)
+        value, _ = asker._credentials.authorize("CONNECT", TARGET, b"")
+        assert value is not None
+        assert 'nonce="next"' in value
 
 
 async def test_the_limits_hold_for_its_answers() -> None:

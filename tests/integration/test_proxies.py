@@ -220,6 +220,21 @@ async def test_a_kept_connection_that_the_proxy_had_closed_is_replaced() -> None
         assert server.connections == 2
 
 
+async def test_a_demand_on_the_connection_that_replaced_a_stale_one_is_answered_on_it() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(demand(DIGEST) if peer.number else OK)
+        await peer.read_request()
+        if peer.number:
+            await peer.send(OK)
+            await peer.wait_disconnect()
+
+    async with Server(script) as server, transport(Proxy(url_of(server, user="me:secret@"))) as made:
+        for _ in range(2):
+            assert (await get(made, "http://a.example/")).content == b"ok"
+        assert server.connections == 2
+
+
 async def test_fields_of_the_proxy_go_with_what_it_sends_on_unless_the_request_has_its_own() -> None:
     async with Server.answering(OK) as server:
         proxy = Proxy(url_of(server), headers={"X-Token": "1", "User-Agent": "p"})
