@@ -149,3 +149,11 @@ def test_a_status_error_can_be_copied_and_pickled() -> None:
 
 def test_an_error_without_a_message() -> None:
     assert str(ConnectTimeout()) == ""
+
+
+def test_a_proxy_error_has_the_refusal_where_there_was_one() -> None:
+    error = errors.ProxyError("the proxy refused")
+    assert (error.status_code, error.response) == (None, None)
+    error.status_code, error.response = 403, Response(403, content=b"no")
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301  # just written
+    assert (copied.status_code, copied.response.content) == (403, b"no")

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 MAX_SESSIONS: Final = 1024
 MAX_PROXIES: Final = 64
 MAX_ASKING: Final = 4
-"""How often a proxy is asked for one tunnel: Basic, Digest, a nonce that was stale, and a connection that had ended."""
+"""
+How often a proxy is asked for one tunnel: Basic, Digest, a nonce that was stale, and a connection that had ended; with
+SOCKS, for how many addresses of a name.
+"""
 
 
 class Origin(NamedTuple):
@@ -210,7 +213,9 @@ class Dialer:
         target = _without_zone(origin)
         asker: Asker | None = None
         dns: float | None = None
-        for left in reversed(range(MAX_ASKING)):
+        left = MAX_ASKING
+        while True:
+            left -= 1
             if asker is None:
                 stream, dns = await self._reach(proxy, origin, report)
                 asker = Asker(stream, proxy, self.hop(proxy).credentials, self._limits)
@@ -234,7 +239,6 @@ class Dialer:
             if not asker.reusable:
                 asker.stream.abort()
                 asker = None
-        raise AssertionError  # The last time it is asked, it agrees or an error is raised.
 
     async def _shake_hands(
         self, origin: Origin, proxy: Proxy, report: Callable[[str], None]
@@ -244,18 +248,18 @@ class Dialer:
         from aiosock.protocol.socks import Handshake
 
         started = perf_counter()
-        hosts = await self._targets(origin, proxy, report)
+        hosts = (await self._targets(origin, proxy, report))[:MAX_ASKING]
         looked_up = None if hosts == [origin.host] else perf_counter() - started
         version: Version = "socks5" if proxy.scheme == "socks5h" else proxy.scheme  # type: ignore[assignment]  # the others are its own
-        for left, host in zip(reversed(range(len(hosts))), hosts, strict=True):
-            handshake = Handshake(version, host, origin.port, proxy.auth)
+        while True:
+            handshake = Handshake(version, hosts.pop(0), origin.port, proxy.auth)
             stream, dns = await self._reach(proxy, origin, report)
             report(f"in the SOCKS handshake with {proxy.address}")
             try:
                 await shake_hands(stream, handshake)
             except (NetworkError, ProtocolError) as error:
                 stream.abort()
-                if left and handshake.asked and isinstance(error, ProxyError):
+                if hosts and handshake.asked and isinstance(error, ProxyError):
                     continue
                 raise failed(proxy, _without_zone(origin), error) from error
             except BaseException:
@@ -264,7 +268,6 @@ class Dialer:
             if looked_up is not None:
                 dns = looked_up + (dns or 0.0)
             return stream, dns
-        raise AssertionError  # There is at least one host.
 
     async def _targets(self, origin: Origin, proxy: Proxy, report: Callable[[str], None]) -> list[str]:
         """Return what a SOCKS proxy is asked to connect to, the name or addresses of it, in the order to be tried."""

@@ -4,6 +4,7 @@ A proxy: where it is, how it is spoken to, and who we are to it. Speaking to it 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from aiosock.protocol.http1 import FieldSection
 if TYPE_CHECKING:
     from multidict import MultiMapping
     from yarl import URL
+
+logger = logging.getLogger("aiosock.connection")
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 MAX_SOCKS_CREDENTIAL_BYTES: Final = 255
@@ -126,11 +129,6 @@ class Proxy:
         return self.scheme.startswith("socks")
 
     @property
-    def has_own_authorization(self) -> bool:
-        """Its own fields say who we are, in whatever scheme: the credentials are not sent."""
-        return any(name.lower() == "proxy-authorization" for name, _ in self.headers)
-
-    @property
     def address(self) -> str:
         """Host and port, for messages."""
         return format_address(self.host, self.port)
@@ -229,14 +227,18 @@ class Credentials:
     What one HTTP proxy is told of who we are, and what it said to that: the same for tunnels and for what it sends on.
 
     Args:
-        proxy: The proxy; without ``auth`` there is nothing to tell.
+        proxy: The proxy; without ``auth`` there is nothing to tell, nor where its own fields say who we are.
     """
 
-    __slots__ = ("_basic", "_digest")
+    __slots__ = ("_basic", "_digest", "_proxy")
 
     def __init__(self, proxy: Proxy) -> None:
-        self._basic = basic(*proxy.auth) if proxy.auth is not None and not proxy.digest_only else None
-        self._digest = Digest(*proxy.auth) if proxy.auth is not None else None
+        self._proxy = proxy
+        auth = proxy.auth
+        if any(name.lower() == "proxy-authorization" for name, _ in proxy.headers):
+            auth = None
+        self._basic = basic(*auth) if auth is not None and not proxy.digest_only else None
+        self._digest = Digest(*auth) if auth is not None else None
 
     def authorize(self, method: str, target: str, body: bytes | None) -> tuple[str | None, Answer | None]:
         """
@@ -267,9 +269,12 @@ class Credentials:
             fields: The fields of the 407.
             refused: What `authorize` gave beside the value that was refused.
         """
-        if self._digest is None:
-            return False
-        return self._digest.challenged(parse_challenges(fields.getall("Proxy-Authenticate", ())), refused)
+        challenges = parse_challenges(fields.getall("Proxy-Authenticate", ()))
+        worthwhile = self._digest is not None and self._digest.challenged(challenges, refused)
+        if not worthwhile:
+            schemes = ", ".join(challenge.scheme[:20] for challenge in challenges[:5]) or "nothing"
+            logger.debug("the proxy %s demands what cannot be given, or was refused: %s", self._proxy, schemes)
+        return worthwhile
 
     def informed(self, fields: MultiMapping[str]) -> None:
         """Take up what an answer that is no 407 says about the next one."""

@@ -109,7 +109,7 @@ class Asker:
 def _head(proxy: Proxy, target: str, authorization: str | None) -> RequestHead:
     """Return the head of CONNECT, with the proxy's own fields and nothing of the request that is meant for the host."""
     fields = list(proxy.headers)
-    if authorization is not None and not proxy.has_own_authorization:
+    if authorization is not None:
         fields.insert(0, ("Proxy-Authorization", authorization))
     return RequestHead("CONNECT", target, target, fields)
 
@@ -124,7 +124,8 @@ def _refusal(proxy: Proxy, target: str, event: ResponseStarted, body: bytes) -> 
         reason=event.reason,
         http_version=event.http_version,
     )
-    said = f"the proxy {proxy.address} refused to connect to {target}: {event.status_code} {event.reason}".rstrip()
+    status = f"{event.status_code} {event.reason[:ERROR_BODY_CHARACTERS]}".rstrip()
+    said = f"the proxy {proxy.address} refused to connect to {target}: {status}"
     if start := response.text[:ERROR_BODY_CHARACTERS].strip():
         said = f"{said}: {start}"
     # What a proxy sends must not steer somebody's terminal.

@@ -68,7 +68,7 @@ class Handshake:
 
     def __init__(self, version: Version, host: str, port: int, auth: tuple[str, str] | None = None) -> None:
         self._version = version
-        self._host = host.partition("%")[0]
+        self._host = host
         self._port = port
         self._auth = None if auth is None else (auth[0].encode(), auth[1].encode())
         self._buffer = bytearray()
@@ -244,7 +244,7 @@ class Handshake:
 
 
 def _packed(host: str) -> bytes | None:
-    """Return the bytes of an IP address, None where the host is a name."""
+    """Return the bytes of an IP address, which have no zone; None where the host is a name."""
     import ipaddress
 
     try:

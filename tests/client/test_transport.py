@@ -10,7 +10,17 @@ import pytest
 
 import aiosock
 from aiosock import Limits, Request, SystemResolver
-from aiosock.client.transport import MAX_HEADS, MAX_ORIGINS, MAX_SECTION_BYTES, MAX_SECTIONS, NetworkTransport
+from aiosock.client.transport import (
+    MAX_HEADS,
+    MAX_ORIGINS,
+    MAX_SECTION_BYTES,
+    MAX_SECTIONS,
+    NetworkTransport,
+    Passage,
+)
+from aiosock.connection.proxy import Credentials, Proxy
+from aiosock.message.response import Response
+from aiosock.message.url import Location
 from aiosock.network.tls import TLSSettings
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Server, response
@@ -192,3 +202,78 @@ async def test_large_targets_are_not_remembered() -> None:
         assert head.encoded.startswith(b"GET /xxx")
     assert transport._remembered_head.cache_info().currsize == 0
     await transport.close()
+
+
+# Through proxies
+
+
+class Rules:
+    """One proxy for all names but one."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+
+    def proxy_for(self, location: Location) -> Proxy | None:
+        return None if location.host == "direct.example" else self.proxy
+
+
+async def test_what_an_origin_is_through_a_proxy() -> None:
+    transport = make_transport()
+    proxy, socks = Proxy("https://p.example"), Proxy("socks5://s.example")
+    transport._proxies = Rules(proxy)
+    plain = transport._origin(Request("GET", "http://a.example/"))
+    assert plain == ("https", "p.example", 443, "", None, None, None, proxy)
+    assert plain == transport._origin(Request("GET", "http://b.example:81/"))
+    secure = transport._origin(Request("GET", "https://a.example/"))
+    assert secure == ("https", "a.example", 443, "a.example", transport._tls, None, None, proxy)
+    given = transport._origin(Request("GET", "http://a.example/", extensions={"proxy": socks}))
+    assert given == ("http", "a.example", 80, "", None, None, None, socks)
+    named = transport._origin(Request("GET", "https://a.example/", extensions={"server_name": "b.example"}))
+    assert (named.server_name, named.proxy) == ("b.example", proxy)
+    # The short road of `send` asks for those alone that are reached directly.
+    direct = transport._origin(Request("GET", "http://direct.example/"))
+    assert transport._origins == {("http", "direct.example", 80): direct}
+    assert set(transport._proxied) == {
+        ("http", "a.example", 80),
+        ("http", "b.example", 81),
+        ("https", "a.example", 443),
+    }
+    await transport.close()
+
+
+async def test_proxied_origins_have_a_bound_too() -> None:
+    transport = make_transport()
+    transport._proxies = Rules(Proxy("http://p.example"))
+    for number in range(MAX_ORIGINS + 5):
+        transport._origin(Request("GET", f"http://{number}.example/"))
+        assert len(transport._proxied) <= MAX_ORIGINS
+    await transport.close()
+
+
+async def test_heads_that_hold_credentials_are_not_remembered() -> None:
+    async with Server.answering(response()) as server:
+        transport = make_transport()
+        transport._proxies = Rules(Proxy(f"http://me:secret@127.0.0.1:{server.port}"))
+        await (await transport.send(Request("GET", URL))).close()
+        assert server.requests[0].header("Proxy-Authorization")
+        assert not transport._sections
+        assert transport._remembered_head.cache_info().currsize == 0
+        await transport.close()
+
+
+@pytest.mark.parametrize(("content", "again"), [(None, True), (b"x", True), ([b"x"], True), (iter([b"x"]), False)])
+def test_what_is_sent_again_after_a_407(content: Any, again: bool) -> None:
+    proxy = Proxy("http://me:secret@p.example")
+    passage = Passage(Request("POST", URL, content=content), proxy, Credentials(proxy))
+    assert b"Basic" in passage.head().encoded
+    demand = Response(407, headers={"Proxy-Authenticate": 'Digest realm="p", nonce="n"'})
+    assert passage.answered(demand) is again
+    assert b"Digest" in passage.head().encoded
+    assert not passage.answered(demand)
+    assert not passage.answered(Response(200))
+
+
+def test_a_request_through_a_tunnel_is_never_sent_again_for_a_407() -> None:
+    passage = Passage(Request("GET", URL, headers={"proxy-authorization": "x"}), Proxy("http://me:secret@p"), None)
+    assert passage.head().encoded == b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
+    assert not passage.answered(Response(407, headers={"Proxy-Authenticate": 'Digest realm="p", nonce="n"'}))

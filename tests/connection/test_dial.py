@@ -11,8 +11,9 @@ import pytest
 
 import aiosock
 from aiosock.config import Limits
-from aiosock.connection.dial import Dialer, Origin, is_address
+from aiosock.connection.dial import MAX_ASKING, MAX_PROXIES, Dialer, Origin, is_address
 from aiosock.connection.http1 import Connection
+from aiosock.connection.proxy import Proxy
 from aiosock.network.tls import TLSSettings
 from aiosock.testing import Certificates, Peer, Server, response
 
@@ -143,3 +144,110 @@ async def test_requests_on_all_its_connections_leave_by_one_outbox() -> None:
         assert Dialer(Pinned("127.0.0.1"), Limits())._outbox is not pair[0].outbox
         for connection in pair:
             connection.close()
+
+
+# Through proxies
+
+
+def through(proxy: Proxy, tls: TLSSettings | None = None) -> Origin:
+    """An origin of one name, through a proxy; with TLS where there is a tunnel."""
+    return Origin("https" if tls else "http", "a.example", 443, "localhost" if tls else "", tls, None, None, proxy)
+
+
+def test_an_origin_says_how_it_is_reached() -> None:
+    http, socks = Proxy("http://me:secret@p.example"), Proxy("socks5h://p.example")
+    tls = TLSSettings()
+    assert str(Origin("https", "a.example", 443, "", tls, None, None)) == "https://a.example:443"
+    assert str(through(http, tls)) == "https://a.example:443 through the proxy http://p.example:80"
+    assert str(through(socks)) == "http://a.example:443 through the proxy socks5h://p.example:1080"
+    forwarding = Origin("http", "p.example", 80, "", None, None, None, http)
+    assert str(forwarding) == "the proxy http://p.example:80"
+    assert [origin.forwards for origin in (forwarding, through(http, tls), through(socks))] == [True, False, False]
+    assert not Origin("http", "a.example", 80, "", None, None, None).forwards
+
+
+async def test_the_stages_on_the_way_through_a_tunnel_are_reported(server_context: SSLContext, ca_file: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        await peer.start_tls(server_context)
+        await peer.wait_disconnect()
+
+    stages: list[str] = []
+    async with Server(script, ssl=server_context) as server:
+        tls = TLSSettings(ca_file)
+        dialer = Dialer(Pinned("127.0.0.1"), Limits(), tls)
+        connection = await dialer.dial(through(Proxy(server.url), tls), stages.append)
+        address = f"localhost:{server.port}"
+        assert stages == [
+            "resolving localhost",
+            f"connecting to 127.0.0.1:{server.port}",
+            f"in the TLS handshake with the proxy localhost at 127.0.0.1:{server.port}",
+            f"asking the proxy {address} to connect to a.example:443",
+            f"in the TLS handshake with localhost through the proxy {address}",
+        ]
+        assert None not in connection.times
+        connection.close()
+
+
+async def test_the_time_of_all_look_ups_counts_for_socks(server_context: SSLContext) -> None:
+    async def script(peer: Peer) -> None:
+        for answer in (b"\x05\x00", b"\x05\x00\x00\x01" + bytes(6)):
+            await peer.read()
+            await peer.send(answer)
+        await peer.wait_disconnect()
+
+    async with Server(script) as server:
+        for scheme, resolved in (("socks5", True), ("socks5h", False)):
+            stages: list[str] = []
+            proxy = Proxy(f"{scheme}://127.0.0.1:{server.port}")
+            connection = await Dialer(Pinned("127.0.0.1"), Limits()).dial(through(proxy), stages.append)
+            assert (connection.times.dns is not None) is resolved
+            assert ("resolving a.example" in stages) is resolved
+            assert stages[-1] == f"in the SOCKS handshake with 127.0.0.1:{server.port}"
+            connection.close()
+
+
+async def test_what_is_kept_of_proxies_has_a_bound_and_the_last_used_stay() -> None:
+    dialer = Dialer(Pinned(), Limits())
+    first = dialer.hop(Proxy("http://p"))
+    for number in range(1, 2 * MAX_PROXIES):
+        dialer.hop(Proxy(f"http://p:{number + 1000}"))
+        assert dialer.hop(Proxy("http://p")) is first
+        assert len(dialer._hops) <= MAX_PROXIES
+    assert len(dialer._hops) == MAX_PROXIES
+
+
+async def test_a_proxy_that_keeps_ending_the_connection_is_asked_a_bounded_number_of_times() -> None:
+    number = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal number
+        await peer.read_head()
+        number += 1
+        await peer.send(
+            b'HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm="p", nonce="%d", stale=true\r\n'
+            b"Content-Length: 0\r\n\r\n" % number
+        )
+        await peer.read_head()
+
+    async with Server(script) as server:
+        proxy = Proxy(f"http://me:secret@127.0.0.1:{server.port}")
+        with pytest.raises(aiosock.ProxyError, match="did not connect to a.example:443|407 No"):
+            await Dialer(Pinned(), Limits()).dial(through(proxy, TLSSettings()), lambda _: None)
+        assert len(server.requests) == MAX_ASKING
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_a_fault_of_ours_on_the_way_leaves_no_socket(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("aiosock.connection.proxy.Credentials.authorize", fail)
+    monkeypatch.setattr("aiosock.protocol.socks.Handshake.begin", fail)
+    async with Server.answering(response()) as server:
+        proxy = Proxy(f"{scheme}://127.0.0.1:{server.port}")
+        with pytest.raises(ZeroDivisionError):
+            await Dialer(Pinned("127.0.0.1"), Limits()).dial(through(proxy, TLSSettings()), lambda _: None)
+        while not server.connections or server.open_connections:
+            await asyncio.sleep(0)

@@ -302,6 +302,22 @@ def test_a_certificate_beside_a_context_is_refused(client_context: SSLContext) -
         TLSSettings(verify=client_context, cert="x.pem")
 
 
+async def test_settings_for_a_hop_have_the_same_trust_and_never_the_client_certificate(
+    client_context: ssl.SSLContext, ca_file: str
+) -> None:
+    missing = TLSSettings(ca_file, cert="missing.pem", trust_env=False)
+    with pytest.raises(UsageError, match=r"missing\.pem"):
+        await missing.context()
+    assert (await missing.for_hop(None, None).context()).cert_store_stats()["x509_ca"] == 1
+    assert (await missing.for_hop(False, None).context()).verify_mode == ssl.CERT_NONE
+    with pytest.raises(UsageError, match=r"other\.pem"):
+        await missing.for_hop(None, "other.pem").context()
+    given = TLSSettings(client_context)
+    assert await given.for_hop(None, None).context() is client_context
+    with pytest.raises(UsageError, match="cert: load the certificate into the context"):
+        given.for_hop(None, "other.pem")
+
+
 async def test_equal_settings_share_a_context_and_others_do_not(ca_file: str) -> None:
     first, second = TLSSettings(ca_file), TLSSettings(ca_file)
     assert await first.context() is await second.context()
