@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias
@@ -34,7 +34,7 @@ FileValue: TypeAlias = (
     | tuple[str | None, Content, str | None]
     | tuple[str | None, Content, str | None, PartHeaders | None]
 )
-Files: TypeAlias = Mapping[str, FileValue] | Iterable[tuple[str, FileValue]]
+Files: TypeAlias = Mapping[str, FileValue] | Sequence[tuple[str, FileValue]]
 
 
 class Part(NamedTuple):

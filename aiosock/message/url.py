@@ -24,7 +24,7 @@ MAX_CACHED_URLS: Final = 1024
 MAX_CACHED_URL_LENGTH: Final = 4096
 
 Scalar: TypeAlias = str | int | float | bool | None
-Params: TypeAlias = str | Mapping[str, Scalar | Sequence[Scalar]] | Iterable[tuple[str, Scalar]]
+Params: TypeAlias = str | Mapping[str, Scalar | Sequence[Scalar]] | Sequence[tuple[str, Scalar]]
 
 
 @cache

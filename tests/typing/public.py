@@ -2,7 +2,9 @@
 What type checkers make of the public names. Never run: mypy and pyright read it.
 """
 
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, assert_type
 
 from multidict import CIMultiDictProxy
@@ -14,7 +16,7 @@ import aiosock
 async def client() -> None:
     async with aiosock.Client(base_url="http://a/", timeout=5, limits=aiosock.Limits(), verify="ca.pem") as client:
         assert_type(client, aiosock.Client)
-        response = await client.get("/", params={"a": 1}, headers=[("A", "b")], timeout=None)
+        response = await client.get("/", params={"a": 1, "b": "c", "d": [1, "e"]}, headers=[("A", "b")], timeout=None)
         assert_type(response, aiosock.Response)
         await client.post("/", content=b"", follow_redirects=False)
         await client.post("/", data={"a": "b"})
@@ -47,8 +49,56 @@ async def response(response: aiosock.Response) -> None:
     assert_type(response.history, tuple[aiosock.Response, ...])
 
 
+async def logging(
+    request: aiosock.Request, next: Callable[[aiosock.Request], Awaitable[aiosock.Response]]
+) -> aiosock.Response:
+    return await next(request.replace(headers={"A": "b"}))
+
+
+def signed(request: aiosock.Request) -> aiosock.Request:
+    return request
+
+
+def challenged(request: aiosock.Request) -> Generator[aiosock.Request, aiosock.Response, None]:
+    response = yield request
+    assert_type(response, aiosock.Response)
+
+
+async def with_token(request: aiosock.Request) -> AsyncGenerator[aiosock.Request, aiosock.Response]:
+    response = yield request
+    await response.read()
+
+
+async def behaviour(path: Path) -> None:
+    jar = aiosock.CookieJar(max_cookies=10)
+    proxies: dict[str, str | None] = {"all://": "socks5h://h", "https://*.example.com": None}
+    client = aiosock.Client(
+        auth=("u", "p"), cookies=jar, proxy=proxies, middleware=[logging], trust_env=False, max_redirects=3
+    )
+    assert_type(client.cookies, aiosock.Cookies)
+    assert_type(client.cookies["a"], str)
+    client.cookies.set("a", "b", domain="example.com", path="/")
+    await client.cookies.jar.save(path, format="netscape", session=True)
+    await client.cookies.jar.load(path)
+    for auth in (
+        aiosock.BasicAuth("u", "p"),
+        aiosock.DigestAuth("u", "p"),
+        aiosock.BearerAuth("t"),
+        aiosock.NetRCAuth(),
+    ):
+        await client.get("/", auth=auth, cookies={"a": "b"})
+    await client.get("/", auth=signed)
+    await client.get("/", auth=challenged)
+    await client.get("/", auth=with_token, proxy=aiosock.Proxy("http://h:3128", auth=("u", "p"), digest_only=True))
+    await client.get("/", auth=None, proxy=None, middleware=(logging,))
+    await client.get("/", auth="me")  # type: ignore[arg-type]  # neither a pair nor a function
+    with path.open("rb") as file:
+        response = await client.post("/", data={"a": "b"}, files={"f": file, "g": ("n.txt", b"x", "text/plain")})
+    assert_type(response.cookies, aiosock.Cookies)
+
+
 async def one_shot() -> None:
-    assert_type(await aiosock.get("http://a/", verify=False), aiosock.Response)
+    assert_type(await aiosock.get("http://a/", verify=False, proxy="h:1", auth=("u", "p")), aiosock.Response)
     async with aiosock.stream("GET", "http://a/") as streamed:
         assert_type(streamed, aiosock.Response)
 
