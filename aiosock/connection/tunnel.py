@@ -79,7 +79,7 @@ class Asker:
         body = await self._receive_refusal()
         if worthwhile and not last:
             return False
-        raise _refusal(self._proxy, target, event, body)
+        raise _refusal(self._proxy, target, event, body, value or "")
 
     async def _receive_head(self) -> ResponseStarted:
         protocol = self._protocol
@@ -114,7 +114,7 @@ def _head(proxy: Proxy, target: str, authorization: str | None) -> RequestHead:
     return RequestHead("CONNECT", target, target, fields)
 
 
-def _refusal(proxy: Proxy, target: str, event: ResponseStarted, body: bytes) -> ProxyError:
+def _refusal(proxy: Proxy, target: str, event: ResponseStarted, body: bytes, authorization: str) -> ProxyError:
     # Nobody asked for a coding, and what is coded is nothing to show.
     coded = event.transfer_codings or "Content-Encoding" in event.headers
     response = Response(
@@ -126,7 +126,10 @@ def _refusal(proxy: Proxy, target: str, event: ResponseStarted, body: bytes) -> 
     )
     status = f"{event.status_code} {event.reason[:ERROR_BODY_CHARACTERS]}".rstrip()
     said = f"the proxy {proxy.address} refused to connect to {target}: {status}"
-    if start := response.text[:ERROR_BODY_CHARACTERS].strip():
+    text = response.text
+    secret = authorization.partition(" ")[2]
+    # Some show what they were asked, and so who we are.
+    if (start := text[:ERROR_BODY_CHARACTERS].strip()) and not (secret and secret in text):
         said = f"{said}: {start}"
     # What a proxy sends must not steer somebody's terminal.
     error = ProxyError("".join(character if character.isprintable() else " " for character in said))

@@ -55,6 +55,21 @@ async def test_the_last_time_a_demand_is_a_refusal() -> None:
         assert info.value.status_code == 407
 
 
+async def test_a_refusal_that_repeats_our_credentials_is_not_shown() -> None:
+    async def script(peer: Peer) -> None:
+        request = await peer.read_head()
+        assert request is not None
+        answer = b"HTTP/1.1 500 No\r\nContent-Length: %d\r\n\r\n" % len(request.raw_head)
+        await peer.send(answer + request.raw_head)
+
+    async with Server(script) as server, asking(server) as asker:
+        with pytest.raises(aiosock.ProxyError, match="500 No$"):
+            await asker.ask(TARGET, last=True)
+    async with Server(script) as server, asking(server, user="") as asker:
+        with pytest.raises(aiosock.ProxyError, match="500 No: CONNECT a.example:443"):
+            await asker.ask(TARGET, last=True)
+
+
 async def test_a_long_reason_is_cut() -> None:
     answer = b"HTTP/1.1 500 " + b"x" * 5000 + b"\r\nContent-Length: 0\r\n\r\n"
     async with Server.answering(answer) as server, asking(server) as asker:
