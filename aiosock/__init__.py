@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from aiosock.message.request import Request
     from aiosock.message.response import Response
     from aiosock.message.transit import ConnectionInfo, Timings
-    from aiosock.middleware.auth import BasicAuth, BearerAuth, DigestAuth, NetRCAuth
+    from aiosock.middleware.schemes import BasicAuth, BearerAuth, DigestAuth, NetRCAuth
     from aiosock.network.dns import Resolver, SystemResolver
     from aiosock.pool.pool import PoolStats
 
@@ -159,7 +159,7 @@ if not TYPE_CHECKING:
         "Request": "message.request",
         "Response": "message.response",
         **dict.fromkeys(("ConnectionInfo", "Timings"), "message.transit"),
-        **dict.fromkeys(("BasicAuth", "BearerAuth", "DigestAuth", "NetRCAuth"), "middleware.auth"),
+        **dict.fromkeys(("BasicAuth", "BearerAuth", "DigestAuth", "NetRCAuth"), "middleware.schemes"),
         **dict.fromkeys(("Resolver", "SystemResolver"), "network.dns"),
         "PoolStats": "pool.pool",
     }

@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypedDict, Ty
 
 from multidict import CIMultiDict, istr
 
-from aiosock.client.proxies import ProxyInput, make_rules, rules_from_environment
-from aiosock.client.transport import NetworkTransport
+from aiosock.client.transport import NetworkTransport, Proxies
 from aiosock.config import Limits, Timeout, as_timeout
-from aiosock.connection.proxy import Proxy, make_proxy
 from aiosock.errors import ClientClosed, RequestError, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData, JSONEncoder
-from aiosock.message.cookies import Cookies, CookiesInput, as_jar, cookies_for
 from aiosock.message.decoding import accepted_codings
 from aiosock.message.request import AUTHORIZATION, HeadersInput, Request, assemble, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
@@ -37,9 +34,13 @@ from aiosock.network.tls import Cert, TLSSettings, Verify
 from aiosock.pool.pool import PoolStats
 from aiosock.version import __version__
 
+# What many clients do without is imported when it is first used.
 if TYPE_CHECKING:
     from yarl import URL
 
+    from aiosock.client.proxies import ProxyInput
+    from aiosock.connection.proxy import Proxy
+    from aiosock.message.cookies import Cookies, CookiesInput
     from aiosock.message.multipart import Files
 
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
@@ -200,7 +201,11 @@ class Client:
             raise UsageError(f"max_redirects: must be a whole number from 0 on, not {max_redirects!r}")
         self._redirects = Redirects(follow_redirects, max_redirects)
         self._middleware = _middlewares(middleware)
-        self._jar = as_jar(cookies)
+        self._keeper = CookieKeeper()
+        if cookies is not None:
+            from aiosock.message.cookies import as_jar
+
+            self._keeper.jar = as_jar(cookies)
         self._auth = as_auth(auth)
         self._tls = TLSSettings(verify, cert, trust_env)
         self._resolver = resolver
@@ -208,13 +213,7 @@ class Client:
             raise UsageError(f"resolver: {type(resolver).__name__} has no method resolve")
         self._local_address = (local_address, 0) if isinstance(local_address, str) else local_address
         self._uds = os.fspath(uds) if uds is not None else None
-        if proxy is UNSET:
-            direct = uds is not None or transport is not None or not trust_env
-            self._proxies = None if direct else rules_from_environment(os.environ)
-        else:
-            self._proxies = make_rules(proxy)
-            if self._proxies is not None and (uds is not None or transport is not None):
-                raise UsageError(f"proxy: there is none on the way to {'a Unix socket' if uds else 'a transport'}")
+        self._proxies = _proxies(proxy, uds is not None, transport is not None, trust_env)
         self._default_encoding = default_encoding
         self._json_encoder = json_encoder
         self._json_decoder = json_decoder or loads
@@ -232,7 +231,9 @@ class Client:
     @property
     def cookies(self) -> Cookies:
         """The client's cookies by their names; its ``jar`` is the `CookieJar`."""
-        return Cookies(self._jar)
+        from aiosock.message.cookies import Cookies
+
+        return Cookies(self._keeper.open_jar())
 
     @property
     def timeout(self) -> Timeout:
@@ -360,7 +361,7 @@ class Client:
         headers = self._headers.copy()
         if not options:
             request = assemble(method, text, headers, {"timeout": self._timeout})
-            if self._auth is not None or self._jar.unbound:
+            if self._auth is not None or self._keeper.jar is not None:
                 self._personalise(request, UNSET)
             return request
         extensions: dict[str, Any] = dict(options.get("extensions") or ())
@@ -371,7 +372,7 @@ class Client:
         if "on_informational" in options:
             extensions["on_informational"] = options["on_informational"]
         if "proxy" in options:
-            extensions["proxy"] = make_proxy(options["proxy"]) if options["proxy"] is not None else None
+            extensions["proxy"] = _proxy(options["proxy"])
         if "middleware" in options:
             extensions["middleware"] = _middlewares(options["middleware"])
         own = options.get("headers")
@@ -385,6 +386,8 @@ class Client:
         request = assemble(method, text, headers, extensions, content, data, json, self._json_encoder, files)
         cookies = options.get("cookies")
         if cookies is not None:
+            from aiosock.message.cookies import cookies_for
+
             extensions["cookies"] = cookies_for(cookies, request.location)
         self._personalise(request, options.get("auth", UNSET))
         return request
@@ -402,8 +405,9 @@ class Client:
             return
         if auth is UNSET and self._auth is not None and AUTHORIZATION not in request.headers:
             extensions["auth"] = self._auth
-        if self._jar.unbound:
-            extensions["cookies"] = {**self._jar.unbound, **extensions.get("cookies", {})}
+        jar = self._keeper.jar
+        if jar is not None and jar.unbound:
+            extensions["cookies"] = {**jar.unbound, **extensions.get("cookies", {})}
 
     async def _send(self, request: Request | tuple[str, str | URL, RequestOptions], stream: bool) -> Response:
         """Send a request, or one built of method, URL and options."""
@@ -470,7 +474,7 @@ class Client:
         return self._chain
 
     def _compose(self, own: Sequence[Middleware]) -> Send:
-        return arrange(self._redirects, own, CookieKeeper(self._jar), self._carry)
+        return arrange(self._redirects, own, self._keeper, self._carry)
 
     def _network(self) -> NetworkTransport:
         return NetworkTransport(
@@ -547,6 +551,32 @@ class StreamContext:
         if exc is not None:
             response.abort()
         await response.close()
+
+
+def _proxies(given: Any, over_uds: bool, over_transport: bool, trust_env: bool) -> Proxies | None:
+    """Return what tells of a request which proxy it goes through, None where none does."""
+    elsewhere = "a Unix socket" if over_uds else "a transport of one's own" if over_transport else None
+    if given is UNSET:
+        if elsewhere or not trust_env or not any(name.lower().endswith("_proxy") for name in os.environ):
+            return None
+        from aiosock.client.proxies import rules_from_environment
+
+        return rules_from_environment(os.environ)
+    if given is None:
+        return None
+    if elsewhere:
+        raise UsageError(f"proxy: there is none on the way to {elsewhere}")
+    from aiosock.client.proxies import make_rules
+
+    return make_rules(given)
+
+
+def _proxy(given: str | URL | Proxy | None) -> Proxy | None:
+    if given is None:
+        return None
+    from aiosock.connection.proxy import make_proxy
+
+    return make_proxy(given)
 
 
 def _middlewares(given: Sequence[Middleware]) -> list[Middleware]:

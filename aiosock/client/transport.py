@@ -7,14 +7,13 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from aiosock.config import Limits, Timeout, as_timeout
 from aiosock.connection.dial import Dialer, Origin
 from aiosock.connection.exchange import Exchange
 from aiosock.connection.http1 import Connection
 from aiosock.errors import NetworkError, ProtocolError, UsageError
-from aiosock.message.body import BytesBody
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
@@ -24,18 +23,15 @@ from aiosock.pool.pool import Pool
 from aiosock.protocol.http1 import FieldSection, RequestHead
 
 if TYPE_CHECKING:
-    from aiosock.connection.proxy import Credentials, Proxy
+    from aiosock.client.passage import Passage
+    from aiosock.connection.proxy import Proxy
     from aiosock.message.url import Location
-    from aiosock.protocol.digest import Answer
 
 # What is made once for many requests. The fields that a client sends hardly vary, but may be large.
 MAX_ORIGINS: Final = 1024
 MAX_HEADS: Final = 256
 MAX_SECTIONS: Final = 64
 MAX_SECTION_BYTES: Final = 4096
-
-# Basic, Digest, and a nonce that was stale.
-MAX_PROXY_ANSWERS: Final = 2
 
 _DEFAULT_TIMEOUT: Final = Timeout()
 
@@ -110,11 +106,17 @@ class NetworkTransport:
         deadline: float = extensions.get("deadline", math.inf)
         origin = None if "server_name" in extensions or "proxy" in extensions else self._origins.get(location.origin)
         passage: Passage | None = None
+        sent = request
         if origin is None:
             origin = self._origin(request)
-            passage = self._passage(request, origin)
+            if origin.forwards:
+                passage = self._passage(request, origin)
+            elif origin.proxy is not None and "Proxy-Authorization" in request.headers:
+                # That is for the proxy, which will not see this request.
+                sent = request.replace()
+                sent.headers.popall("Proxy-Authorization")
         # What cannot be sent is refused here, before there is any connection.
-        head = self._head(request) if passage is None else passage.head()
+        head = self._head(sent) if passage is None else passage.head()
         pool = self.pool
         ticket = pool.take_ticket()
         fresh = False
@@ -192,10 +194,11 @@ class NetworkTransport:
             return None
         return self._proxies.proxy_for(request.location)
 
-    def _passage(self, request: Request, origin: Origin) -> Passage | None:
-        if origin.proxy is None:
-            return None
-        return Passage(request, origin.proxy, self._dialer.hop(origin.proxy).credentials if origin.forwards else None)
+    def _passage(self, request: Request, origin: Origin) -> Passage:
+        from aiosock.client.passage import Passage
+
+        proxy = cast("Proxy", origin.proxy)
+        return Passage(request, proxy, self._dialer.hop(proxy).credentials)
 
     def _head(self, request: Request) -> RequestHead:
         """Return the request's head; fields that are the same are checked and encoded once, and so are whole heads."""
@@ -219,70 +222,3 @@ class NetworkTransport:
     async def close(self) -> None:
         """Close all connections, within a bounded time."""
         await self.pool.close()
-
-
-class Passage:
-    """
-    One request's way through a proxy: its head as it is written for that, and what is done when it demands credentials.
-
-    Args:
-        request: The request, which stays as it is.
-        proxy: The proxy.
-        credentials: Who we are to the proxy that sends the request on; None where it only opened a tunnel.
-    """
-
-    __slots__ = ("_answer", "_answers_left", "_credentials", "_proxy", "_request")
-
-    def __init__(self, request: Request, proxy: Proxy, credentials: Credentials | None) -> None:
-        self._request = request
-        self._proxy = proxy
-        self._credentials = credentials
-        self._answer: Answer | None = None
-        self._answers_left = MAX_PROXY_ANSWERS
-
-    def head(self) -> RequestHead:
-        """
-        Return the head: in absolute form (RFC 9112, 3.2.2) where the proxy sends the request on.
-
-        It is not remembered, since it may hold credentials.
-        """
-        request, proxy = self._request, self._proxy
-        target, authority = request.target, request.location.authority
-        fields = list(request.headers.items())
-        if self._credentials is None:
-            # Proxy-Authorization is for the proxy, which will not see this request.
-            fields = [field for field in fields if field[0].lower() != "proxy-authorization"]
-            return RequestHead(request.method, target, authority, fields)
-        if target == "*":
-            # OPTIONS for the whole server has an empty path (RFC 9112, 3.2.4).
-            target = f"http://{authority}"
-        elif target.startswith("/"):
-            target = f"http://{authority}{target}"
-        fields += [field for field in proxy.headers if field[0] not in request.headers]
-        if "Proxy-Authorization" not in request.headers:
-            value, self._answer = self._credentials.authorize(request.method, target, _known_body(request))
-            if value is not None:
-                fields.append(("Proxy-Authorization", value))
-        return RequestHead(request.method, target, authority, fields)
-
-    def answered(self, response: Response) -> bool:
-        """Take up what the proxy says in an answer, and tell whether the request is to be sent again."""
-        if self._credentials is None or "Proxy-Authorization" in self._request.headers:
-            return False
-        if response.status_code != 407:
-            self._credentials.informed(response.headers)
-            return False
-        # Looked at in any case: the next request profits.
-        worthwhile = self._credentials.challenged(response.headers, self._answer)
-        body = self._request.body
-        if not worthwhile or not self._answers_left or (body is not None and not body.replayable):
-            return False
-        self._answers_left -= 1
-        return True
-
-
-def _known_body(request: Request) -> bytes | None:
-    """Return the body where all of it is known."""
-    if request.body is None:
-        return b""
-    return bytes(request.body.data) if isinstance(request.body, BytesBody) else None

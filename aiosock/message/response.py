@@ -13,7 +13,6 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from aiosock.errors import ContentTooLarge, HTTPStatusError, ResponseNotRead, StreamConsumed, UsageError
 from aiosock.message.charset import codec_for, find_codec, marked_encoding, named_encoding
-from aiosock.message.cookies import Cookies, cookies_set
 from aiosock.message.decoding import Pipeline, decode_at_once
 from aiosock.message.iteration import (
     BodyIterator,
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from yarl import URL
+
+    from aiosock.message.cookies import Cookies
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 ERROR_BODY_CHARACTERS: Final = 200
@@ -217,6 +218,8 @@ class Response:
     @property
     def cookies(self) -> Cookies:
         """The cookies that this answer sets."""
+        from aiosock.message.cookies import cookies_set
+
         return cookies_set(self.headers.getall(_SET_COOKIE, ()), self._answered_request().location)
 
     @property

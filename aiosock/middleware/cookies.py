@@ -5,15 +5,17 @@ Cookies around every request that goes on the wire: those of the jar are added, 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from multidict import CIMultiDict, istr
 
-from aiosock.message.jar import CookieJar, load_public_suffixes
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.chain import Send
-from aiosock.protocol.cookie import encode_cookies
+
+# Most clients never meet a cookie.
+if TYPE_CHECKING:
+    from aiosock.message.jar import CookieJar
 
 COOKIE: Final = istr("Cookie")
 SET_COOKIE: Final = istr("Set-Cookie")
@@ -25,14 +27,22 @@ class CookieKeeper:
 
     It belongs next to the transport: each request of a chain of redirects gets the cookies of its own host.
 
-    Args:
-        jar: The jar.
+    Attributes:
+        jar: The jar; None until there is something to keep.
     """
 
     __slots__ = ("jar",)
 
-    def __init__(self, jar: CookieJar) -> None:
+    def __init__(self, jar: CookieJar | None = None) -> None:
         self.jar = jar
+
+    def open_jar(self) -> CookieJar:
+        """Return the jar, made now if there was none."""
+        if self.jar is None:
+            from aiosock.message.jar import CookieJar
+
+            self.jar = CookieJar()
+        return self.jar
 
     def add(self, request: Request) -> Request:
         """
@@ -43,7 +53,8 @@ class CookieKeeper:
         is not given again.
         """
         given = request.extensions.get("cookies")
-        found = self.jar.header_for(request.location) if self.jar.domains else ()
+        jar = self.jar
+        found = jar.header_for(request.location) if jar is not None and jar.domains else ()
         if not given and not found:
             return request
         written = [value for value in request.headers.getall(COOKIE, ()) if value]
@@ -54,6 +65,8 @@ class CookieKeeper:
         pairs += [(cookie.name, cookie.value) for cookie in found if cookie.name not in names]
         if not pairs:
             return request
+        from aiosock.protocol.cookie import encode_cookies
+
         headers: CIMultiDict[str] = CIMultiDict(request.headers)
         headers[COOKIE] = "; ".join([*written, encode_cookies(pairs)])
         return request.replace(headers=headers)
@@ -61,10 +74,13 @@ class CookieKeeper:
     async def keep(self, request: Request, response: Response) -> None:
         """Keep what an answer sets for the host of its request."""
         values = response.headers.getall(SET_COOKIE)
-        if self.jar.awaits_public_suffixes(values, request.location):
+        jar = self.open_jar()
+        if jar.awaits_public_suffixes(values, request.location):
+            from aiosock.message.jar import load_public_suffixes
+
             # Loading the list takes a while, once.
             await asyncio.to_thread(load_public_suffixes)
-        self.jar.store(values, request.location)
+        jar.store(values, request.location)
 
     async def __call__(self, request: Request, next: Send, /) -> Response:
         """Send the request with its cookies, and keep those of the answer."""

@@ -38,11 +38,10 @@ def arrange(redirects: Redirects, own: Sequence[Middleware], cookies: CookieKeep
     if own:
         return compose([redirects, *own, authenticate, cookies], send)
     below = compose([authenticate, cookies], send)
-    bound = cookies.jar.domains
 
     async def shortcut(request: Request) -> Response:
-        extensions = request.extensions
-        if bound or "auth" in extensions or "cookies" in extensions:
+        extensions, jar = request.extensions, cookies.jar
+        if (jar is not None and jar.domains) or "auth" in extensions or "cookies" in extensions:
             return await redirects(request, below)
         response = await send(request)
         if SET_COOKIE in response.headers:

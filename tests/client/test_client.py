@@ -433,3 +433,12 @@ async def test_a_forked_child_is_told_though_its_loop_looks_the_same() -> None:
         assert (done.returncode, done.stderr) == (0, "")
         assert "forked" in done.stdout
         assert server.connections == 1
+
+
+def test_what_many_clients_do_without_is_not_loaded() -> None:
+    rarely = ["message.jar", "message.cookies", "message.multipart", "middleware.schemes", "connection.proxy"]
+    rarely += ["client.proxies", "client.passage", "protocol.digest", "protocol.cookie", "protocol.socks"]
+    program = f"import sys, aiosock; aiosock.Client(); print([m for m in {rarely} if f'aiosock.{{m}}' in sys.modules])"
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("[]\n", "")

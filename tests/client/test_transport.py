@@ -16,10 +16,8 @@ from aiosock.client.transport import (
     MAX_SECTION_BYTES,
     MAX_SECTIONS,
     NetworkTransport,
-    Passage,
 )
-from aiosock.connection.proxy import Credentials, Proxy
-from aiosock.message.response import Response
+from aiosock.connection.proxy import Proxy
 from aiosock.message.url import Location
 from aiosock.network.tls import TLSSettings
 from aiosock.protocol.http1 import RequestHead
@@ -259,21 +257,3 @@ async def test_heads_that_hold_credentials_are_not_remembered() -> None:
         assert not transport._sections
         assert transport._remembered_head.cache_info().currsize == 0
         await transport.close()
-
-
-@pytest.mark.parametrize(("content", "again"), [(None, True), (b"x", True), ([b"x"], True), (iter([b"x"]), False)])
-def test_what_is_sent_again_after_a_407(content: Any, again: bool) -> None:
-    proxy = Proxy("http://me:secret@p.example")
-    passage = Passage(Request("POST", URL, content=content), proxy, Credentials(proxy))
-    assert b"Basic" in passage.head().encoded
-    demand = Response(407, headers={"Proxy-Authenticate": 'Digest realm="p", nonce="n"'})
-    assert passage.answered(demand) is again
-    assert b"Digest" in passage.head().encoded
-    assert not passage.answered(demand)
-    assert not passage.answered(Response(200))
-
-
-def test_a_request_through_a_tunnel_is_never_sent_again_for_a_407() -> None:
-    passage = Passage(Request("GET", URL, headers={"proxy-authorization": "x"}), Proxy("http://me:secret@p"), None)
-    assert passage.head().encoded == b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
-    assert not passage.answered(Response(407, headers={"Proxy-Authenticate": 'Digest realm="p", nonce="n"'}))

@@ -13,7 +13,6 @@ import pytest
 
 import aiosock
 from aiosock import Request, Response
-from aiosock.middleware import auth
 from aiosock.middleware.auth import authenticate
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "oauth.py"
@@ -80,10 +79,8 @@ async def get_many(flow: Any, server: Server, count: int = 10) -> set[int]:
 
 
 @pytest.fixture
-def flow(oauth: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
+def flow(oauth: ModuleType) -> Any:
     """A flow of a client whose name and secret have characters that need encoding."""
-    monkeypatch.setattr(aiosock, "BasicAuth", auth.BasicAuth, raising=False)
-    monkeypatch.setattr(aiosock, "BearerAuth", auth.BearerAuth, raising=False)
     return oauth.ClientCredentials(TOKEN_URL, "a:b", "c d")
 
 

@@ -11,11 +11,11 @@ from aiosock.errors import AiosockError
 from aiosock.message.jar import CookieJar
 from aiosock.message.request import Request
 from aiosock.message.response import Response
-from aiosock.middleware.auth import BasicAuth
 from aiosock.middleware.chain import Middleware, Send
 from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.order import arrange
 from aiosock.middleware.redirect import Redirects
+from aiosock.middleware.schemes import BasicAuth
 
 Answer = tuple[int, dict[str, str]]
 Site = Callable[[Request], Answer]
