@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 from aiosock.config import Timeout
 from aiosock.connection.http1 import Connection
 from aiosock.connection.sending import BodySender
+from aiosock.connection.upgrade import UpgradedStream
 from aiosock.errors import (
     AiosockError,
     IncompleteBody,
@@ -321,7 +322,7 @@ class Exchange:
             self._switched = True
             self._stop_sending()
             self.lift_deadline()
-            response.stream = UpgradedStream(self, protocol.take_rest())
+            response.stream = UpgradedStream(self._stream, protocol.take_rest(), self.abort)
         elif (not protocol.sending_done or self._stream.unsent) and (
             # A body that still waits for its 100 is not wanted either: the server has made up its mind.
             event.status_code >= 300 or protocol.response_closes or self._continue_by is not None
@@ -628,75 +629,3 @@ def _is_stale(error: BaseException) -> bool:
                 return True
             cause = cause.__cause__
     return False
-
-
-class UpgradedStream:
-    """
-    The connection after 101 (Switching Protocols) or CONNECT; see `aiosock.message.response.ByteStream`.
-
-    One task may read while another writes. The bounds on pauses in writing hold on, those on reading do not: who
-    waits for a server's next word may put a timeout around `read`.
-    """
-
-    def __init__(self, exchange: Exchange, rest: bytes) -> None:
-        self._exchange = exchange
-        self._rest = rest
-        self._is_read = False
-        # The read under way; it goes on when who waits for it is called off.
-        self._reading: asyncio.Future[bytes] | None = None
-
-    async def read(self) -> bytes:
-        """
-        Return the next bytes, as many as there are; ``b""`` is the end. It waits as long as it takes.
-
-        A call that is cancelled loses nothing: the next one returns what it would have.
-
-        Raises:
-            ReadError: The connection broke, or was closed on this side.
-            WriteTimeout: Writing got stuck.
-            UsageError: Another task is reading.
-        """
-        if self._is_read:
-            raise UsageError("two tasks read from one stream at the same time")
-        if self._rest:
-            rest, self._rest = self._rest, b""
-            return rest
-        reading = self._reading
-        if reading is None:
-            reading = self._reading = asyncio.ensure_future(self._exchange._stream.read(math.inf))
-        self._is_read = True
-        try:
-            if not reading.done():
-                # Not awaited itself: a cancellation that meets the bytes on their way would throw them away.
-                await asyncio.wait([reading])
-        except asyncio.CancelledError:
-            reading.add_done_callback(_notice)
-            raise
-        finally:
-            self._is_read = False
-        self._reading = None
-        return reading.result()
-
-    async def write(self, data: bytes) -> None:
-        """
-        Send bytes; returns when they are handed to the system. A call that is cancelled may still send them all.
-
-        Raises:
-            WriteError: The connection broke, or was closed on this side.
-            WriteTimeout: Nothing could be sent for ``Timeout.write`` seconds; nothing more can be.
-        """
-        stream = self._exchange._stream
-        stream.write(data)
-        await stream.drain()
-
-    async def close(self) -> None:
-        """Close the connection; again is no harm."""
-        self._rest = b""
-        self._exchange._stream.close()
-        self._exchange.abort()
-
-
-def _notice(reading: asyncio.Future[bytes]) -> None:
-    """Take note of how a read ended that maybe nobody asks for any more."""
-    if not reading.cancelled():
-        reading.exception()

@@ -137,7 +137,7 @@ class Cookies(MutableMapping[str, str]):
             UsageError: A name or value that may not be sent, a domain that is none, or more about a cookie without
                 a domain; the message never shows the value.
         """
-        _check_pair(name, value)
+        _checked_pair(name, value)
         if not domain and (path, expires, secure, http_only, same_site) != ("/", None, False, False, None):
             raise UsageError(f"cookies: {name[:40]!r} has no domain, so that it takes a name and a value only")
         self.jar.set_cookie(
@@ -227,15 +227,15 @@ def _pairs(value: Mapping[str, str] | Iterable[tuple[str, str]] | None) -> dict[
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
         raise UsageError(f"cookies: takes a mapping, pairs, a CookieJar or Cookies, not {type(value).__name__}")
     pairs: dict[str, str] = {}
-    for item in value.items() if isinstance(value, Mapping) else value:
+    items: Iterable[object] = value.items() if isinstance(value, Mapping) else value
+    for item in items:
         if not isinstance(item, tuple) or len(item) != 2:
             raise UsageError("cookies: every item must be a pair of name and value")
-        _check_pair(*item)
-        pairs[item[0]] = item[1]
+        pairs.update([_checked_pair(*item)])
     return pairs
 
 
-def _check_pair(name: object, value: object) -> None:
+def _checked_pair(name: object, value: object) -> tuple[str, str]:
     if not isinstance(name, str) or is_token(name) is None:
         shown = repr(name[:40]) if isinstance(name, str) else type(name).__name__
         raise UsageError(f"cookies: the name of a cookie is a token, not {shown}")
@@ -245,3 +245,4 @@ def _check_pair(name: object, value: object) -> None:
         Cookie(name, value)
     except UsageError as error:
         raise UsageError(f"cookies: {error}") from None
+    return name, value

@@ -16,7 +16,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from aiosock.errors import UsageError
 from aiosock.message.body import Body, BytesBody, Content, FormData, form_pairs, make_body
@@ -35,6 +35,7 @@ FileValue: TypeAlias = (
     | tuple[str | None, Content, str | None, PartHeaders | None]
 )
 Files: TypeAlias = Mapping[str, FileValue] | Sequence[tuple[str, FileValue]]
+_Whole: TypeAlias = tuple[str | None, Content, str | None, PartHeaders | None]
 
 
 class Part(NamedTuple):
@@ -182,7 +183,7 @@ def _file(name: str, value: FileValue) -> Part:
         content = value
         filename = None if isinstance(content, str) else _name_of_file(content) or name
     elif 2 <= len(value) <= 4:
-        filename, content, content_type, headers = (*value, None, None)[:4]
+        filename, content, content_type, headers = cast("_Whole", (*value, None, None)[:4])
     else:
         raise UsageError(f"{label}: a tuple is (filename, content), and may have content type and headers after these")
     if filename is not None and not isinstance(filename, str):
@@ -244,9 +245,9 @@ def _escaped(label: str, what: str, text: str | bytes) -> bytes:
 
 
 def _fields(label: str, headers: PartHeaders | None) -> list[tuple[str, str]]:
-    fields = list(headers.items()) if isinstance(headers, Mapping) else headers or ()
-    fields = list(fields) if isinstance(fields, Iterable) else [fields]
-    for field in fields:
+    given: object = headers.items() if isinstance(headers, Mapping) else headers or ()
+    fields: list[tuple[str, str]] = []
+    for field in given if isinstance(given, Iterable) else [given]:
         if not isinstance(field, tuple) or len(field) != 2:
             raise UsageError(f"{label}: headers are a mapping or pairs of str")
         name, value = field
@@ -254,7 +255,7 @@ def _fields(label: str, headers: PartHeaders | None) -> list[tuple[str, str]]:
             raise UsageError(f"{label}: the name of a header is a token, not {str(name)[:MAX_SHOWN]!r}")
         if name.lower() == "content-disposition":
             raise UsageError(f"{label}: Content-Disposition is made of name and filename, and not given as a header")
-        _checked_value(label, name, value)
+        fields.append((name, _checked_value(label, name, value)))
     return fields
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 from aiosock.errors import UsageError
 from aiosock.message.request import Request
@@ -53,7 +53,7 @@ def as_middleware(value: object) -> Middleware:
     """
     if not callable(value):
         raise UsageError(f"middleware: takes functions 'async def mw(request, next)', not {type(value).__name__}")
-    return partial(_call_checked, value)
+    return partial(_call_checked, cast("Middleware", value))
 
 
 async def _call_checked(middleware: Middleware, request: Request, send: Send) -> Response:

@@ -263,7 +263,7 @@ async def test_a_call_bounds_the_writes_of_its_stream_too() -> None:
     async with Server(switching(listen)) as server, checked_client(timeout=Timeout(0.3, write=SHORT)) as client:
         answer = await client.get(server.url, headers=OFFER)
         bounds: Any = answer.stream
-        network = bounds._exchange._stream
+        network = bounds._stream
         assert (network._write_seconds, network._write_deadline) == (SHORT, math.inf)
         await answer.close()
 
