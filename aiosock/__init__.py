@@ -70,26 +70,33 @@ if TYPE_CHECKING:
     from aiosock.config import Limits, Timeout
     from aiosock.connection.proxy import Proxy
     from aiosock.message.cookies import Cookies
+    from aiosock.message.iteration import BodyWrapper
     from aiosock.message.jar import CookieJar
     from aiosock.message.request import Request
     from aiosock.message.response import Response
     from aiosock.message.transit import ConnectionInfo, Timings
+    from aiosock.middleware.auth import Auth
+    from aiosock.middleware.chain import Middleware
     from aiosock.middleware.schemes import BasicAuth, BearerAuth, DigestAuth, NetRCAuth
     from aiosock.network.dns import Resolver, SystemResolver
     from aiosock.pool.pool import PoolStats
+    from aiosock.protocol.cookie import Cookie
 
 __all__ = [
     "AiosockError",
+    "Auth",
     "BasicAuth",
     "BearerAuth",
     "BlockedAddress",
     "BodyNotReplayable",
+    "BodyWrapper",
     "Client",
     "ClientClosed",
     "ConnectError",
     "ConnectTimeout",
     "ConnectionInfo",
     "ContentTooLarge",
+    "Cookie",
     "CookieJar",
     "Cookies",
     "DNSError",
@@ -102,6 +109,7 @@ __all__ = [
     "InvalidURL",
     "Limits",
     "LocalProtocolError",
+    "Middleware",
     "NetRCAuth",
     "NetworkError",
     "PoolStats",
@@ -156,6 +164,10 @@ if not TYPE_CHECKING:
         "Proxy": "connection.proxy",
         "Cookies": "message.cookies",
         "CookieJar": "message.jar",
+        "Cookie": "protocol.cookie",
+        "BodyWrapper": "message.iteration",
+        "Auth": "middleware.auth",
+        "Middleware": "middleware.chain",
         "Request": "message.request",
         "Response": "message.response",
         **dict.fromkeys(("ConnectionInfo", "Timings"), "message.transit"),

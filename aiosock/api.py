@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from aiosock.client.client import Client, RequestOptions, StreamContext
+from aiosock.client.client import Client, StreamContext
+from aiosock.client.options import RequestOptions
 from aiosock.config import Limits
 from aiosock.message.response import Response
 from aiosock.network.dns import Resolver

@@ -19,7 +19,7 @@ import aiosock
 from aiosock import Client, Request, Response, Timeout
 from aiosock.cli import terminal, timeline
 from aiosock.cli.output import Output, OutputError, opened
-from aiosock.client.client import RequestOptions
+from aiosock.client.options import RequestOptions
 from aiosock.message.multipart import FileValue
 from aiosock.middleware.auth import AuthInput
 

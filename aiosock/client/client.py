@@ -10,50 +10,53 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from json import loads
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, Unpack
 
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict
 
-from aiosock.client.transport import NetworkTransport, Proxies
+from aiosock.client.options import (
+    UNSET,
+    RequestOptions,
+    call_extensions,
+    check_bool,
+    check_extensions,
+    choose_proxies,
+    default_headers,
+    middlewares,
+    override,
+)
+from aiosock.client.transport import NetworkTransport
 from aiosock.config import Limits, Timeout, as_timeout
-from aiosock.errors import ClientClosed, RequestError, UsageError
+from aiosock.errors import ClientClosed, RequestError, TimeoutException, TotalTimeout, UsageError
 from aiosock.message import url as urls
-from aiosock.message.body import Content, FormData, JSONEncoder
-from aiosock.message.decoding import accepted_codings
+from aiosock.message.body import JSONEncoder
 from aiosock.message.request import AUTHORIZATION, HeadersInput, Request, assemble, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
-from aiosock.middleware.auth import AuthInput, as_auth
-from aiosock.middleware.chain import Middleware, Send, as_middleware
+from aiosock.middleware.auth import Auth, AuthInput, as_auth
+from aiosock.middleware.chain import Middleware, Send
 from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.order import arrange
 from aiosock.middleware.redirect import Redirects
 from aiosock.network.dns import Resolver, SystemResolver
 from aiosock.network.tls import Cert, TLSSettings, Verify
 from aiosock.pool.pool import PoolStats
-from aiosock.version import __version__
 
 # What many clients do without is imported when it is first used.
 if TYPE_CHECKING:
     from yarl import URL
 
     from aiosock.client.proxies import ProxyInput
-    from aiosock.connection.proxy import Proxy
     from aiosock.message.cookies import Cookies, CookiesInput
-    from aiosock.message.multipart import Files
-
-UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
-"""Left out: the client's value counts. None is a value of its own."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+GRACE_SECONDS: Final = 0.05
+
 Answer: TypeAlias = Coroutine[Any, Any, Response]
 """What a request is awaited for."""
-
-_ACCEPT: Final = istr("Accept")
-_ACCEPT_ENCODING: Final = istr("Accept-Encoding")
-_USER_AGENT: Final = istr("User-Agent")
 
 
 _forks = 0
@@ -88,25 +91,6 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Let go of everything."""
         ...
-
-
-class RequestOptions(TypedDict, total=False):
-    """The keyword arguments that every request takes; see `Client.request`."""
-
-    params: urls.Params | None
-    headers: HeadersInput | None
-    cookies: CookiesInput | None
-    content: Content | None
-    data: FormData | None
-    files: Files | None
-    json: Any
-    auth: AuthInput | None
-    timeout: Timeout | float | None
-    follow_redirects: bool
-    proxy: str | URL | Proxy | None
-    middleware: Sequence[Middleware]
-    on_informational: Callable[[Response], None] | None
-    extensions: Mapping[str, Any] | None
 
 
 class Client:
@@ -191,7 +175,7 @@ class Client:
         self._closed = False
         self._base_url = str(base_url)
         self._base_origin = urls.parse_url(self._base_url).origin if self._base_url else None
-        self._headers = _default_headers(headers)
+        self._headers = default_headers(headers)
         self.params = params
         self._timeout = Timeout() if timeout is UNSET else as_timeout(timeout)
         self._limits = limits if limits is not None else Limits()
@@ -199,13 +183,11 @@ class Client:
             raise UsageError(f"limits: takes a Limits, not {type(limits).__name__}")
         if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
             raise UsageError(f"max_redirects: must be a whole number from 0 on, not {max_redirects!r}")
-        self._redirects = Redirects(follow_redirects, max_redirects)
-        self._middleware = _middlewares(middleware)
+        self._redirects = Redirects(check_bool("follow_redirects", follow_redirects), max_redirects)
+        self._middleware = middlewares(middleware)
         self._keeper = CookieKeeper()
         if cookies is not None:
-            from aiosock.message.cookies import as_jar
-
-            self._keeper.jar = as_jar(cookies)
+            self.cookies = cookies
         self._auth = as_auth(auth)
         self._tls = TLSSettings(verify, cert, trust_env)
         self._resolver = resolver
@@ -213,7 +195,7 @@ class Client:
             raise UsageError(f"resolver: {type(resolver).__name__} has no method resolve")
         self._local_address = (local_address, 0) if isinstance(local_address, str) else local_address
         self._uds = os.fspath(uds) if uds is not None else None
-        self._proxies = _proxies(proxy, uds is not None, transport is not None, trust_env)
+        self._proxies = choose_proxies(proxy, uds is not None, transport is not None, trust_env)
         self._default_encoding = default_encoding
         self._json_encoder = json_encoder
         self._json_decoder = json_decoder or loads
@@ -234,6 +216,21 @@ class Client:
         from aiosock.message.cookies import Cookies
 
         return Cookies(self._keeper.open_jar())
+
+    @cookies.setter
+    def cookies(self, value: CookiesInput) -> None:
+        from aiosock.message.cookies import as_jar
+
+        self._keeper.jar = as_jar(value)
+
+    @property
+    def auth(self) -> Auth | None:
+        """What authenticates requests that have no Authorization."""
+        return self._auth
+
+    @auth.setter
+    def auth(self, value: AuthInput | None) -> None:
+        self._auth = as_auth(value)
 
     @property
     def timeout(self) -> Timeout:
@@ -348,8 +345,10 @@ class Client:
             As `request`.
         """
         # A copy: the request is the user's, and may be sent again.
-        request = request.replace()
+        request = request.replace(extensions=check_extensions(request.extensions))
         request.extensions["timeout"] = as_timeout(request.extensions.get("timeout", self._timeout))
+        # Of an earlier call.
+        request.extensions.pop("deadline", None)
         return await self._send(request, stream)
 
     def _build(self, method: str, url: str | URL, options: RequestOptions) -> Request:
@@ -364,31 +363,18 @@ class Client:
             if self._auth is not None or self._keeper.jar is not None:
                 self._personalise(request, UNSET)
             return request
-        extensions: dict[str, Any] = dict(options.get("extensions") or ())
-        timeout = options.get("timeout", UNSET)
-        extensions["timeout"] = self._timeout if timeout is UNSET else as_timeout(timeout)
-        if "follow_redirects" in options:
-            extensions["follow_redirects"] = options["follow_redirects"]
-        if "on_informational" in options:
-            extensions["on_informational"] = options["on_informational"]
-        if "proxy" in options:
-            extensions["proxy"] = _proxy(options["proxy"])
-        if "middleware" in options:
-            extensions["middleware"] = _middlewares(options["middleware"])
+        extensions = call_extensions(options, self._timeout)
+        if self._given_transport is not None and extensions.get("proxy") is not None:
+            raise UsageError("proxy: there is none on the way to a transport of one's own")
         own = options.get("headers")
         if own is not None:
-            _override(headers, make_headers(own))
+            override(headers, make_headers(own))
         params = options.get("params")
         if params is not None:
             text = urls.append_params(text, params)
         content, data, json = options.get("content"), options.get("data"), options.get("json")
         files = options.get("files")
         request = assemble(method, text, headers, extensions, content, data, json, self._json_encoder, files)
-        cookies = options.get("cookies")
-        if cookies is not None:
-            from aiosock.message.cookies import cookies_for
-
-            extensions["cookies"] = cookies_for(cookies, request.location)
         self._personalise(request, options.get("auth", UNSET))
         return request
 
@@ -396,18 +382,25 @@ class Client:
         """
         Add what stays with the origin of the request: its authentication, or the client's, and the client's cookies.
 
-        Redirects take this off a request that leads to another origin.
+        A redirect, or `Request.replace`, that leads to another origin takes this off.
         """
         extensions = request.extensions
-        if auth is not UNSET and (given := as_auth(auth)) is not None:
-            extensions["auth"] = given
-        if self._base_origin is not None and request.location.origin != self._base_origin:
-            return
-        if auth is UNSET and self._auth is not None and AUTHORIZATION not in request.headers:
-            extensions["auth"] = self._auth
-        jar = self._keeper.jar
-        if jar is not None and jar.unbound:
-            extensions["cookies"] = {**jar.unbound, **extensions.get("cookies", {})}
+        if auth is None:
+            if request.location.userinfo is not None:
+                request.withdraw_userinfo()
+        elif auth is not UNSET:
+            extensions["auth"] = as_auth(auth)
+        own = extensions.get("cookies")
+        default = {} if own is None or isinstance(own, Mapping) else own.unbound
+        if self._base_origin is None or request.location.origin == self._base_origin:
+            if auth is UNSET and self._auth is not None and AUTHORIZATION not in request.headers:
+                extensions["auth"] = self._auth
+            jar = self._keeper.jar
+            if jar is not None and jar.unbound:
+                default = {**jar.unbound, **default}
+        if default:
+            extensions["default_cookies"] = default
+            extensions.setdefault("cookies", {})
 
     async def _send(self, request: Request | tuple[str, str | URL, RequestOptions], stream: bool) -> Response:
         """Send a request, or one built of method, URL and options."""
@@ -422,7 +415,9 @@ class Client:
             chain = self._compose([*self._middleware, *extensions["middleware"]])
         total = extensions["timeout"].total
         if total is not None:
-            extensions["deadline"] = asyncio.get_running_loop().time() + total
+            deadline = extensions["deadline"] = asyncio.get_running_loop().time() + total
+            if self._middleware or "auth" in extensions or "middleware" in extensions:
+                chain = partial(_send_by, deadline, chain)
         response: Response | None = None
         try:
             response = await chain(request)
@@ -462,8 +457,12 @@ class Client:
             self._loop = loop
             self._process = os.getpid()
             self._forks = _forks
-            self._transport = self._given_transport or self._network()
-            self._carry = self._transport.send
+            if self._given_transport is not None:
+                self._transport = self._given_transport
+                self._carry = partial(_carry, self._given_transport)
+            else:
+                self._transport = self._network()
+                self._carry = self._transport.send
             self._chain = self._compose(self._middleware)
         elif self._process != os.getpid():
             raise UsageError(
@@ -523,6 +522,27 @@ class Client:
         return f"<Client {'closed' if self._closed else self.pool}>"
 
 
+async def _carry(transport: Transport, request: Request) -> Response:
+    """Send by a user's transport, which is held to its promise."""
+    response = await transport.send(request)
+    if not isinstance(response, Response):
+        raise UsageError(f"{type(transport).__name__}.send must return a Response, not {type(response).__name__}")
+    return response
+
+
+async def _send_by(deadline: float, chain: Send, request: Request) -> Response:
+    """Send within a time that also bounds what the user's own functions wait for."""
+    try:
+        # The network's own deadlines come first, and know what it was doing.
+        async with asyncio.timeout_at(deadline + GRACE_SECONDS):
+            return await chain(request)
+    except TimeoutError as error:
+        if isinstance(error, TimeoutException):
+            raise
+        total = request.extensions["timeout"].total
+        raise TotalTimeout(f"the request took longer than {total} s in all; it was in a middleware or auth") from error
+
+
 async def _unbound(request: Request) -> Response:
     """Stand in for the chain of a client that no loop has used yet."""
     raise UsageError("the client is not bound to an event loop")
@@ -551,51 +571,3 @@ class StreamContext:
         if exc is not None:
             response.abort()
         await response.close()
-
-
-def _proxies(given: Any, over_uds: bool, over_transport: bool, trust_env: bool) -> Proxies | None:
-    """Return what tells of a request which proxy it goes through, None where none does."""
-    elsewhere = "a Unix socket" if over_uds else "a transport of one's own" if over_transport else None
-    if given is UNSET:
-        if elsewhere or not trust_env or not any(name.lower().endswith("_proxy") for name in os.environ):
-            return None
-        from aiosock.client.proxies import rules_from_environment
-
-        return rules_from_environment(os.environ)
-    if given is None:
-        return None
-    if elsewhere:
-        raise UsageError(f"proxy: there is none on the way to {elsewhere}")
-    from aiosock.client.proxies import make_rules
-
-    return make_rules(given)
-
-
-def _proxy(given: str | URL | Proxy | None) -> Proxy | None:
-    if given is None:
-        return None
-    from aiosock.connection.proxy import make_proxy
-
-    return make_proxy(given)
-
-
-def _middlewares(given: Sequence[Middleware]) -> list[Middleware]:
-    if callable(given) or not isinstance(given, Sequence):
-        raise UsageError(f"middleware: takes a list of them, not {type(given).__name__}")
-    return [as_middleware(one) for one in given]
-
-
-def _default_headers(own: HeadersInput | None) -> CIMultiDict[str]:
-    headers: CIMultiDict[str] = CIMultiDict(
-        [(_ACCEPT, "*/*"), (_ACCEPT_ENCODING, accepted_codings()), (_USER_AGENT, f"aiosock/{__version__}")]
-    )
-    if own is not None:
-        _override(headers, make_headers(own))
-    return headers
-
-
-def _override(headers: CIMultiDict[str], own: CIMultiDict[str]) -> None:
-    """Let fields take the place of those of the same name; repeated ones stay repeated."""
-    for field in own:
-        headers.popall(field, None)
-    headers.extend(own)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aiosock.message.body import BytesBody
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.protocol.http1 import RequestHead
@@ -54,7 +53,7 @@ class Passage:
             target = f"http://{authority}{target}"
         fields += [field for field in proxy.headers if field[0] not in request.headers]
         if "Proxy-Authorization" not in request.headers:
-            value, self._answer = self._credentials.authorize(request.method, target, _known_body(request))
+            value, self._answer = self._credentials.authorize(request.method, target, request.known_body())
             if value is not None:
                 fields.append(("Proxy-Authorization", value))
         return RequestHead(request.method, target, authority, fields)
@@ -73,10 +72,3 @@ class Passage:
             return False
         self._answers_left -= 1
         return True
-
-
-def _known_body(request: Request) -> bytes | None:
-    """Return the body where all of it is known."""
-    if request.body is None:
-        return b""
-    return bytes(request.body.data) if isinstance(request.body, BytesBody) else None

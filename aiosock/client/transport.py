@@ -5,9 +5,12 @@ The network as a transport: a request goes to a connection of the pool, and a re
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from multidict import istr
 
 from aiosock.config import Limits, Timeout, as_timeout
 from aiosock.connection.dial import Dialer, Origin
@@ -34,6 +37,7 @@ MAX_SECTIONS: Final = 64
 MAX_SECTION_BYTES: Final = 4096
 
 _DEFAULT_TIMEOUT: Final = Timeout()
+_PROXY_AUTHORIZATION: Final = istr("Proxy-Authorization")
 
 
 class Proxies(Protocol):
@@ -106,17 +110,12 @@ class NetworkTransport:
         deadline: float = extensions.get("deadline", math.inf)
         origin = None if "server_name" in extensions or "proxy" in extensions else self._origins.get(location.origin)
         passage: Passage | None = None
-        sent = request
         if origin is None:
             origin = self._origin(request)
             if origin.forwards:
                 passage = self._passage(request, origin)
-            elif origin.proxy is not None and "Proxy-Authorization" in request.headers:
-                # That is for the proxy, which will not see this request.
-                sent = request.replace()
-                sent.headers.popall("Proxy-Authorization")
         # What cannot be sent is refused here, before there is any connection.
-        head = self._head(sent) if passage is None else passage.head()
+        head = self._head(request) if passage is None else passage.head()
         pool = self.pool
         ticket = pool.take_ticket()
         fresh = False
@@ -189,7 +188,7 @@ class NetworkTransport:
 
             if self._uds is not None:
                 raise UsageError(f"proxy: the connection is over the Unix socket {self._uds}")
-            return make_proxy(given)
+            return given.proxy_for(request.location) if hasattr(given, "proxy_for") else make_proxy(given)
         if self._proxies is None or self._uds is not None or "proxy" in request.extensions:
             return None
         return self._proxies.proxy_for(request.location)
@@ -210,8 +209,11 @@ class NetworkTransport:
             # Something that has no hash, and may be no str: then it is refused with a word.
             return RequestHead(method, target, authority, fields)
         if section is None:
+            if _PROXY_AUTHORIZATION in request.headers and target[0] in "/*":
+                # For a proxy, which does not see this request; who speaks to one by hand writes another target.
+                return RequestHead(method, target, authority, _without_proxy_authorization(fields))
             section = FieldSection(fields)
-            if len(section.encoded) <= MAX_SECTION_BYTES:
+            if len(section.encoded) <= MAX_SECTION_BYTES and _PROXY_AUTHORIZATION not in request.headers:
                 if len(self._sections) >= MAX_SECTIONS:
                     self._sections.clear()
                 self._sections[fields] = section
@@ -222,3 +224,7 @@ class NetworkTransport:
     async def close(self) -> None:
         """Close all connections, within a bounded time."""
         await self.pool.close()
+
+
+def _without_proxy_authorization(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [field for field in fields if field[0].lower() != "proxy-authorization"]

@@ -310,7 +310,7 @@ def form_pairs(data: FormData) -> list[tuple[str | bytes, str | bytes]]:
     items = data.items() if isinstance(data, Mapping) else data
     pairs: list[tuple[str | bytes, str | bytes]] = []
     for item in items:
-        if not isinstance(item, tuple) or len(item) != 2:
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise UsageError("data: every item of a form must be a pair of name and value")
         name, value = item
         values = value if isinstance(value, (list, tuple)) else (value,)
@@ -325,4 +325,10 @@ def _form_text(value: object) -> str | bytes:
         return "true" if value else "false"
     if isinstance(value, (Mapping, set, frozenset, list, tuple)):
         raise UsageError(f"data: a form has no place for a {type(value).__name__} as a name or value; json has")
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if hasattr(value, "read") or hasattr(value, "__next__") or hasattr(value, "__aiter__"):
+        raise UsageError(
+            f"data: a form has no place for a {type(value).__name__}; what is to be uploaded goes in files"
+        )
     return value if isinstance(value, bytes) else str(value)

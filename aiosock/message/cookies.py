@@ -189,23 +189,14 @@ def as_jar(value: CookiesInput) -> CookieJar:
     return jar
 
 
-def cookies_for(value: CookiesInput, location: Location) -> dict[str, str]:
+def cookies_for(value: CookiesInput) -> dict[str, str] | CookieJar:
     """
-    Return the names and values that a user's value adds to a call.
-
-    Of a jar, or a `Cookies`, these are the ones without a domain, and those that it would send to this location:
-    cookies of one host do not go to another.
+    Return what a user's value adds to a call: names and values, or a jar, which sends to each host what is its own.
 
     Raises:
         UsageError: As for `as_jar`.
     """
-    if not isinstance(value, (CookieJar, Cookies)):
-        return _pairs(value)
-    jar = as_jar(value)
-    found = dict(jar.unbound)
-    for cookie in jar.header_for(location):
-        found.setdefault(cookie.name, cookie.value)
-    return found
+    return as_jar(value) if isinstance(value, (CookieJar, Cookies)) else _pairs(value)
 
 
 def cookies_set(values: Iterable[str], location: Location) -> Cookies:
@@ -224,12 +215,13 @@ def cookies_set(values: Iterable[str], location: Location) -> Cookies:
 def _pairs(value: Mapping[str, str] | Iterable[tuple[str, str]] | None) -> dict[str, str]:
     if value is None:
         return {}
-    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+    # Python's own jar iterates too, over what are no pairs.
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable) or hasattr(value, "set_policy"):
         raise UsageError(f"cookies: takes a mapping, pairs, a CookieJar or Cookies, not {type(value).__name__}")
     pairs: dict[str, str] = {}
     items: Iterable[object] = value.items() if isinstance(value, Mapping) else value
     for item in items:
-        if not isinstance(item, tuple) or len(item) != 2:
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise UsageError("cookies: every item must be a pair of name and value")
         pairs.update([_checked_pair(*item)])
     return pairs

@@ -30,6 +30,13 @@ AUTHORIZATION: Final = istr("Authorization")
 
 # Methods that usually carry content say so also when there is none (RFC 9110, 8.6).
 METHODS_WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
+# What a request carries for one origin, and never to another.
+BOUND_FIELDS: Final = ("Authorization", "Cookie", "Proxy-Authorization", "Host")
+BOUND_EXTENSIONS: Final = ("auth", "cookies", "cookie_field", "default_cookies", "server_name")
+# What concerns the call alone, and is not pickled with a request.
+_CALL_EXTENSIONS: Final = frozenset(
+    {*BOUND_EXTENSIONS, "deadline", "guard", "middleware", "on_event", "proxy", "retry"}
+)
 # RFC 9110, 10.1.1 and 6.6.2.
 _ONLY_WITH_CONTENT: Final = frozenset({"expect", "trailer"})
 
@@ -147,14 +154,18 @@ class Request:
         """
         Return a changed copy.
 
+        To another origin (scheme, host or port) it takes no credentials along: the fields Authorization, Cookie,
+        Proxy-Authorization and Host, and what ``auth=`` and ``cookies=`` said. To send them there all the same, give
+        ``headers`` and ``extensions`` too.
+
         Args:
             method: Another method.
             url: Another URL; the target follows it unless it is given too, and so does Authorization, where the URL
                 has user information and the fields have none.
             target: The request target as it is to stand on the wire, ``*`` for OPTIONS, say.
             headers: All fields of the copy; those that frame the body are added where they are missing.
-            content: Another body, None for none, left out for the same. The fields that describe a body are set
-                anew, or taken out.
+            content: Another body, None for none, left out for the same. The fields that frame a body are set anew;
+                with no body, all that describe one are taken out, and of a form with files its Content-Type is.
             extensions: All extensions of the copy.
 
         Raises:
@@ -166,8 +177,12 @@ class Request:
         new.target = target if target is not None else (self.target if url is None else new.location.target)
         new.headers = make_headers(self.headers if headers is None else headers)
         new.extensions = dict(self.extensions if extensions is None else extensions)
+        if url is not None and new.location.origin != self.location.origin:
+            new._unbind(headers is None, extensions is None)
         new.body = self.body
         if not isinstance(content, EllipsisType):
+            if new.headers.get(CONTENT_TYPE, "").startswith("multipart/form-data"):
+                del new.headers[CONTENT_TYPE]
             for name in (CONTENT_LENGTH, TRANSFER_ENCODING):
                 new.headers.popall(name, None)
             if content is None:
@@ -181,6 +196,30 @@ class Request:
         if url is not None and new.location.userinfo is not None:
             new._authorize(new.location.userinfo)
         return new
+
+    def _unbind(self, fields: bool, extensions: bool) -> None:
+        """Take off what is bound to an origin."""
+        for field in BOUND_FIELDS if fields else ():
+            self.headers.popall(field, None)
+        for extension in BOUND_EXTENSIONS if extensions else ():
+            self.extensions.pop(extension, None)
+
+    def withdraw_userinfo(self) -> None:
+        """Take off the Authorization that the URL's user information has become."""
+        userinfo = self.location.userinfo
+        if userinfo is not None and self.headers.get(AUTHORIZATION) == _basic(userinfo):
+            del self.headers[AUTHORIZATION]
+
+    def known_body(self) -> bytes | None:
+        """Return the body where all of it is there, ``b""`` for none; None where it has to be read."""
+        if self.body is None:
+            return b""
+        return bytes(self.body.data) if isinstance(self.body, BytesBody) else None
+
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        state = {name: getattr(self, name) for name in self.__slots__}
+        kept = {name: value for name, value in self.extensions.items() if name not in _CALL_EXTENSIONS}
+        return None, state | {"extensions": kept}
 
     def _authorize(self, userinfo: str) -> None:
         if AUTHORIZATION not in self.headers:

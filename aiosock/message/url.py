@@ -328,7 +328,7 @@ def encode_params(params: Params) -> str:
     items = params.items() if isinstance(params, Mapping) else params
     pairs: list[tuple[str, str]] = []
     for item in items:
-        if not isinstance(item, tuple) or len(item) != 2:
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise UsageError("params: every item must be a pair of name and value")
         name, value = item
         values = value if isinstance(value, (list, tuple)) else (value,)

@@ -27,8 +27,8 @@ from aiosock.middleware.chain import Send
 MAX_REQUESTS: Final = 20
 """How many requests one flow may send for one of the user's."""
 
-# What bounds the user's request bounds all that is sent on its behalf.
-_INHERITED: Final = ("timeout", "deadline")
+# What bounds and steers the user's request does so for all that is sent on its behalf.
+_INHERITED: Final = ("timeout", "deadline", "proxy", "guard", "on_event")
 
 AuthFlow: TypeAlias = Generator[Request, Response, None] | AsyncGenerator[Request, Response]
 Auth: TypeAlias = Callable[[Request], Request | AuthFlow]

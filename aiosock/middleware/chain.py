@@ -27,8 +27,8 @@ class Middleware(Protocol):
         """
         Return a response; ``await next(request)`` sends the request on its way.
 
-        The request is not changed but copied by `Request.replace`. Of several responses, those that are not returned
-        are closed.
+        The request is not changed but copied by `Request.replace`. A response that is not returned is yours to close;
+        when the middleware fails, all that it got are given up.
         """
         ...
 
@@ -49,21 +49,40 @@ def as_middleware(value: object) -> Middleware:
     Return a user's middleware as one that is held to what middlewares promise.
 
     Raises:
-        UsageError: It cannot be called. What it returns is looked at whenever it is called.
+        UsageError: It cannot be called. What it sends and returns is looked at whenever it is called.
     """
-    if not callable(value):
-        raise UsageError(f"middleware: takes functions 'async def mw(request, next)', not {type(value).__name__}")
+    if not callable(value) or isinstance(value, type):
+        raise UsageError(f"middleware: takes functions 'async def mw(request, next)', not {_kind(value)}")
     return partial(_call_checked, cast("Middleware", value))
 
 
 async def _call_checked(middleware: Middleware, request: Request, send: Send) -> Response:
-    answer = middleware(request, send)
-    if not isawaitable(answer):
-        raise UsageError(f"the middleware {_name(middleware)} must be 'async def'; it returned {type(answer).__name__}")
-    response = await answer
-    if not isinstance(response, Response):
-        raise UsageError(f"the middleware {_name(middleware)} must return a Response, not {type(response).__name__}")
+    """Call a user's middleware. If it fails, the responses that it got are given up."""
+    got: list[Response] = []
+
+    async def next(request: Request) -> Response:
+        if not isinstance(request, Request):
+            raise UsageError(f"the middleware {_name(middleware)} must send a Request, not {_kind(request)}")
+        response = await send(request)
+        got.append(response)
+        return response
+
+    try:
+        answer = middleware(request, next)
+        if not isawaitable(answer):
+            raise UsageError(f"the middleware {_name(middleware)} must be 'async def'; it returned {_kind(answer)}")
+        response = await answer
+        if not isinstance(response, Response):
+            raise UsageError(f"the middleware {_name(middleware)} must return a Response, not {_kind(response)}")
+    except BaseException:
+        for response in got:
+            response.abort()
+        raise
     return response
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _name(middleware: Middleware) -> str:

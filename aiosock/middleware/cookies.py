@@ -5,20 +5,26 @@ Cookies around every request that goes on the wire: those of the jar are added, 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from multidict import CIMultiDict, istr
 
+from aiosock.errors import TotalTimeout
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.chain import Send
+from aiosock.network.threads import daemon_threads
 
 # Most clients never meet a cookie.
 if TYPE_CHECKING:
     from aiosock.message.jar import CookieJar
+    from aiosock.message.url import Location
 
 COOKIE: Final = istr("Cookie")
 SET_COOKIE: Final = istr("Set-Cookie")
+# What a request's Cookie field was made, and of what: so that one that is sent again is not taken for hand-made.
+_ADDED: Final = "cookie_field"
 
 
 class CookieKeeper:
@@ -49,38 +55,50 @@ class CookieKeeper:
         Return the request with its cookies in one field, or the same request where there are none to add.
 
         A Cookie field set by hand comes first, as it is written; then the cookies of
-        ``request.extensions["cookies"]``, a mapping of names to values; then the jar's. A name that was given before
-        is not given again.
+        ``request.extensions["cookies"]``, a mapping of names to values or a jar; then the client's jar's; and last the
+        client's cookies that have no domain, ``request.extensions["default_cookies"]``. A name that was given before is
+        not given again.
         """
-        given = request.extensions.get("cookies")
-        jar = self.jar
-        found = jar.header_for(request.location) if jar is not None and jar.domains else ()
-        if not given and not found:
+        extensions, jar = request.extensions, self.jar
+        own = _pairs(extensions.get("cookies"), request.location)
+        kept = _pairs(jar, request.location) if jar is not None and jar.domains else ()
+        default = extensions.get("default_cookies")
+        if not own and not kept and not default:
             return request
-        written = [value for value in request.headers.getall(COOKIE, ()) if value]
+        written = _written(request)
         names = {pair.partition("=")[0].strip() for value in written for pair in value.split(";")}
-        pairs = [(name, value) for name, value in (given or {}).items() if name not in names]
-        names.update(name for name, _ in pairs)
-        # Several of one name stand in the jar for several paths or domains, and all of them are sent.
-        pairs += [(cookie.name, cookie.value) for cookie in found if cookie.name not in names]
+        pairs: list[tuple[str, str]] = []
+        # Several of one name stand in a jar for several paths or domains, and all of them are sent.
+        for given in (own, kept, () if default is None else default.items()):
+            new = [(name, value) for name, value in given if name not in names]
+            names.update(name for name, _ in new)
+            pairs += new
         if not pairs:
             return request
         from aiosock.protocol.cookie import encode_cookies
 
         headers: CIMultiDict[str] = CIMultiDict(request.headers)
-        headers[COOKIE] = "; ".join([*written, encode_cookies(pairs)])
-        return request.replace(headers=headers)
+        headers.popall(COOKIE, None)
+        headers[COOKIE] = field = "; ".join([*written, encode_cookies(pairs)])
+        return request.replace(headers=headers, extensions={**extensions, _ADDED: (field, written)})
 
     async def keep(self, request: Request, response: Response) -> None:
-        """Keep what an answer sets for the host of its request."""
-        values = response.headers.getall(SET_COOKIE)
-        jar = self.open_jar()
-        if jar.awaits_public_suffixes(values, request.location):
-            from aiosock.message.jar import load_public_suffixes
+        """
+        Keep what an answer sets for the host of its request.
 
-            # Loading the list takes a while, once.
-            await asyncio.to_thread(load_public_suffixes)
-        jar.store(values, request.location)
+        Raises:
+            TotalTimeout: The time for the request was over before the list of public suffixes was there.
+        """
+        try:
+            values = response.headers.getall(SET_COOKIE)
+            jar = self.open_jar()
+            if jar.awaits_public_suffixes(values, request.location):
+                await _load_public_suffixes(request)
+            jar.store(values, request.location)
+        except BaseException:
+            # Nobody else knows of it yet.
+            response.abort()
+            raise
 
     async def __call__(self, request: Request, next: Send, /) -> Response:
         """Send the request with its cookies, and keep those of the answer."""
@@ -89,3 +107,33 @@ class CookieKeeper:
         if SET_COOKIE in response.headers:
             await self.keep(request, response)
         return response
+
+
+def _pairs(given: Mapping[str, str] | CookieJar | None, location: Location) -> list[tuple[str, str]]:
+    """Return what cookies add to a request to this location."""
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        return list(given.items())
+    return [(cookie.name, cookie.value) for cookie in given.header_for(location)]
+
+
+def _written(request: Request) -> list[str]:
+    """Return the Cookie fields set by hand; those of a request that is sent again are what they were before."""
+    values = [value for value in request.headers.getall(COOKIE, ()) if value]
+    field, written = request.extensions.get(_ADDED, (None, []))
+    return written if values == [field] else values
+
+
+async def _load_public_suffixes(request: Request) -> None:
+    """Load the list, which takes a while once, in a thread of our own: the user's may all be busy."""
+    from aiosock.message.jar import load_public_suffixes
+
+    loading = daemon_threads.run(load_public_suffixes)
+    deadline = request.extensions.get("deadline")
+    left = None if deadline is None else max(deadline - asyncio.get_running_loop().time(), 0.0)
+    await asyncio.wait([loading], timeout=left)
+    if not loading.done():
+        loading.cancel()
+        raise TotalTimeout("the request took too long in all; it was loading the list of public suffixes")
+    loading.result()

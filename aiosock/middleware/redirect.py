@@ -4,17 +4,11 @@ Redirects (RFC 9110, 15.4): where to, with which method and body, without whose 
 
 from __future__ import annotations
 
-from typing import Final
-
 from aiosock.errors import BodyNotReplayable, InvalidURL, RemoteProtocolError, RequestError, TooManyRedirects
-from aiosock.message.request import Request
+from aiosock.message.request import BOUND_EXTENSIONS, BOUND_FIELDS, Request
 from aiosock.message.response import Response
 from aiosock.message.url import parse_url, refuse_forbidden, resolve_reference
 from aiosock.middleware.chain import Send
-
-BOUND_FIELDS: Final = ("Authorization", "Cookie", "Proxy-Authorization", "Host")
-BOUND_EXTENSIONS: Final = ("auth", "cookies", "server_name")
-"""What a request carries for one origin, and never to another."""
 
 
 class Redirects:
@@ -93,12 +87,18 @@ def redirected(request: Request, response: Response) -> Request:
 
     To another origin (scheme, host or port) it takes no credentials along, and so has none to take any further.
 
+    Args:
+        request: What was sent, before middlewares added or changed something.
+        response: The redirect. A middleware may have asked somebody else: seen from there the Location leads on, and
+            what it let go there goes along.
+
     Raises:
         RemoteProtocolError: Its Location cannot be used.
     """
+    asked = response.request or request
     try:
         reference = _reference(response)
-        url = resolve_reference(str(request.url), reference)
+        url = resolve_reference(str(asked.url), reference)
         if "#" not in reference and request.url.raw_fragment:
             url = f"{url}#{request.url.raw_fragment}"
         location = parse_url(url)
@@ -109,14 +109,23 @@ def redirected(request: Request, response: Response) -> Request:
         raise failure from error
     # User information that a server sends is no one's to use (RFC 9110, 4.2.4), and `location.url` has none.
     following = request.replace(url=location.url, target=location.target)
+    if asked.location.origin == following.location.origin != request.location.origin:
+        _bind(following, request, asked)
     if _drops_body(response.status_code, request.method):
         following = following.replace(method="GET", content=None)
-    if following.location.origin != request.location.origin:
-        for field in BOUND_FIELDS:
-            following.headers.popall(field, None)
-        for extension in BOUND_EXTENSIONS:
-            following.extensions.pop(extension, None)
     return following
+
+
+def _bind(following: Request, request: Request, asked: Request) -> None:
+    """Let go along what a middleware has taken along to another origin on purpose."""
+    for field in BOUND_FIELDS:
+        values = request.headers.getall(field, [])
+        # A Cookie set by hand is the beginning of the one that was sent.
+        if values and field != "Host" and asked.headers.get(field, "").startswith(values[0]):
+            following.headers.extend((field, value) for value in values)
+    for extension in BOUND_EXTENSIONS:
+        if extension in request.extensions and extension in asked.extensions:
+            following.extensions[extension] = request.extensions[extension]
 
 
 def _reference(response: Response) -> str:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from multidict import istr
 
 from aiosock.errors import UsageError
-from aiosock.message.body import BytesBody
 from aiosock.message.request import AUTHORIZATION, Request
 from aiosock.message.response import Response
 from aiosock.network.threads import daemon_threads
@@ -128,7 +127,7 @@ class DigestAuth:
         from secrets import token_urlsafe
 
         digest = self._digest(request.location.origin)
-        body = _known_body(request)
+        body = request.known_body()
         for _ in range(MAX_DIGEST_REQUESTS):
             # Nothing may come between a challenge and its answer: others share the state.
             authorization = digest.authorization(request.method, request.target, token_urlsafe(), body)
@@ -160,13 +159,6 @@ class DigestAuth:
 
 def _why_not(answer: Answer | None) -> str:
     return "no challenge of Digest that can be answered" if answer is None else "the Digest credentials were refused"
-
-
-def _known_body(request: Request) -> bytes | None:
-    """Return the body, None where that would take reading what may not be readable twice."""
-    if request.body is None:
-        return b""
-    return bytes(request.body.data) if isinstance(request.body, BytesBody) else None
 
 
 class NetRCAuth:

@@ -53,8 +53,9 @@ async def three_origins() -> AsyncIterator[tuple[Server, Server, Server]]:
         first = await stack.enter_async_context(
             site(lambda request: moved(third.url if request.target == "/back" else urls["second"], 307))
         )
-        urls["second"] = (await stack.enter_async_context(site(lambda _: moved(f"{first.url}/back", 307)))).url
-        yield first, third, third
+        second = await stack.enter_async_context(site(lambda _: moved(f"{first.url}/back", 307)))
+        urls["second"] = second.url
+        yield first, second, third
 
 
 @pytest.mark.parametrize(
@@ -68,12 +69,12 @@ async def three_origins() -> AsyncIterator[tuple[Server, Server, Server]]:
 )
 @pytest.mark.parametrize("of_client", [False, True])
 async def test_credentials_that_were_dropped_stay_dropped(options: dict[str, Any], of_client: bool) -> None:
-    async with three_origins() as (first, third, _), checked_client(**options if of_client else {}) as client:
+    async with three_origins() as (first, second, third), checked_client(**options if of_client else {}) as client:
         answer = await client.post(first.url, content=b"body", **{} if of_client else options)
         assert (answer.text, len(answer.history)) == ("ok", 3)
         begin, back = first.requests
         assert secrets_of(begin) != {}
-        assert secrets_of(back) == secrets_of(third.requests[0]) == {}
+        assert secrets_of(second.requests[0]) == secrets_of(back) == secrets_of(third.requests[0]) == {}
         assert [begin.body, back.body, third.requests[0].body] == [b"body"] * 3
         check(client)
 
@@ -103,6 +104,50 @@ async def test_a_loop_of_redirects_ends_with_an_error_that_has_the_last_answer()
         assert caught.value.response.status_code == 302
         assert len(server.requests) == 5
         check(client)
+
+
+async def test_a_request_that_is_changed_to_another_origin_takes_no_credentials_along() -> None:
+    async with Server.answering(OK) as server, Server.answering(OK) as other:
+        async with Client(base_url=server.url, auth=("u", "p"), cookies={"a": "b"}) as client:
+
+            async def elsewhere(request: Request, next: Send) -> Response:
+                return await next(request.replace(url=f"{other.url}/x"))
+
+            request = client.build_request("GET", "/a", headers={"Cookie": "c=d"})
+            await client.send(request.replace(url=f"{other.url}/x"))
+            await client.get("/a", middleware=[elsewhere])
+            await client.get(server.url.replace("://", "://u:p@"), middleware=[elsewhere])
+            await client.send((await client.get("/a")).request.replace(url=f"{other.url}/x"))
+        assert [secrets_of(one) for one in other.requests] == [{}] * 4
+
+
+async def test_a_redirect_is_read_from_where_a_middleware_has_sent_the_request() -> None:
+    async with site(lambda request: moved("next") if request.target == "/x/in" else OK) as other:
+
+        async def elsewhere(request: Request, next: Send) -> Response:
+            if request.location.port == other.port:
+                return await next(request)
+            given = {"headers": request.headers, "extensions": request.extensions}
+            return await next(request.replace(url=f"{other.url}/x/in", **given))
+
+        async with Client(middleware=[elsewhere]) as client:
+            await client.get("http://nowhere.example/", auth=("u", "p"), cookies={"a": "b"}, headers={"Cookie": "c=d"})
+        assert [request.target for request in other.requests] == ["/x/in", "/x/next"]
+        # What it took along on purpose goes on.
+        sent = {"Authorization": "Basic dTpw", "Cookie": "c=d; a=b"}
+        assert [secrets_of(request) for request in other.requests] == [sent, sent]
+
+
+async def test_proxy_authorization_set_by_hand_is_for_no_origin() -> None:
+    async with Server.answering(OK) as server, Client(headers={"Proxy-Authorization": "Basic eA=="}) as client:
+        for _ in range(2):
+            await client.get(server.url)
+        assert [one.header("Proxy-Authorization") for one in server.requests] == [None, None]
+        assert [one.header("Accept") for one in server.requests] == ["*/*", "*/*"]
+        await client.request("OPTIONS", server.url)
+        request = client.build_request("GET", server.url).replace(target="http://elsewhere.example/")
+        await client.send(request)
+        assert server.requests[-1].header("Proxy-Authorization") == "Basic eA=="
 
 
 # Cookies
@@ -241,6 +286,61 @@ async def test_a_flow_of_ones_own_may_ask_for_a_token_first() -> None:
         check(client)
 
 
+async def test_none_means_none_for_what_the_url_says_too() -> None:
+    async with Server.answering(OK) as server, Client() as client:
+        in_url = server.url.replace("://", "://u:u@")
+        await client.get(in_url, auth=None)
+        await client.get(in_url, auth=None, headers={"Authorization": "hand"})
+        assert [one.header("Authorization") for one in server.requests] == [None, "hand"]
+
+
+async def test_a_flow_that_waits_is_bounded_by_the_time_of_the_request() -> None:
+    async def waiting(request: Request) -> AsyncGenerator[Request, Response]:
+        await asyncio.Event().wait()
+        yield request
+
+    async def stuck(request: Request, next: Send) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with Server.answering(OK) as server, checked_client(timeout=0.1) as client:
+        for options in ({"auth": waiting}, {"middleware": [stuck]}):
+            with pytest.raises(aiosock.TotalTimeout, match="longer than 0.1 s in all; it was in a middleware or auth"):
+                await client.get(server.url, **options)
+        assert (await client.get(server.url)).text == "ok"
+        check(client)
+
+
+async def test_a_request_of_a_flow_goes_the_way_of_the_users() -> None:
+    async def flow(request: Request) -> AsyncGenerator[Request, Response]:
+        yield Request("GET", "http://id.example/token")
+        yield request
+
+    async with Server.answering(OK) as proxy, Client() as client:
+        await client.get("http://api.example/", auth=flow, proxy=proxy.url)
+        assert [one.target for one in proxy.requests] == ["http://id.example/token", "http://api.example/"]
+
+
+async def test_what_authenticates_and_the_cookies_may_be_set_later() -> None:
+    async with Server.answering(OK) as server, Client() as client:
+        await client.get(server.url)
+        client.auth, client.cookies = ("u", "p"), {"a": "b"}
+        await client.get(server.url)
+        client.auth = None
+        assert client.auth is None
+        await client.get(server.url)
+        sent = [{}, {"Authorization": "Basic dTpw", "Cookie": "a=b"}, {"Cookie": "a=b"}]
+        assert [secrets_of(request) for request in server.requests] == sent
+
+
+async def test_an_earlier_calls_deadline_is_not_a_later_ones() -> None:
+    async with Server.answering(OK) as server, Client() as client:
+        request = (await client.get(server.url, timeout=30)).request
+        assert request is not None
+        past = {**request.extensions, "deadline": 0.0, "timeout": None}
+        assert (await client.send(request.replace(extensions=past))).text == "ok"
+
+
 # Middlewares of one's own
 
 
@@ -357,6 +457,58 @@ async def test_a_middleware_that_gives_no_response_is_told_and_the_client_goes_o
             await client.get(server.url, middleware=[forgetful])
         assert (await client.get(server.url)).text == "ok"
         check(client)
+
+
+async def test_what_a_failing_middleware_got_is_given_up() -> None:
+    async def failing(request: Request, next: Send) -> Response:
+        await next(request)
+        await next(request)
+        raise KeyError
+
+    async with Server.answering(OK) as server, checked_client(middleware=[failing]) as client:
+        with pytest.raises(KeyError) as caught:
+            await client.get(server.url)
+        assert caught.traceback
+        check(client)
+
+
+async def test_a_transport_of_ones_own_is_held_to_its_promise() -> None:
+    class Odd:
+        async def send(self, request: Request) -> Response:
+            return None  # type: ignore[return-value]  # that is the fault
+
+        async def close(self) -> None:
+            pass
+
+    async with Client(transport=Odd()) as client:
+        with pytest.raises(aiosock.UsageError, match="Odd.send must return a Response, not NoneType"):
+            await client.get("http://h/")
+        with pytest.raises(aiosock.UsageError, match="proxy: there is none on the way to a transport"):
+            await client.get("http://h/", proxy="http://p/")
+    with pytest.raises(aiosock.UsageError, match="proxy: there is none on the way to a transport"):
+        Client(transport=Odd(), proxy="http://p/")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"proxies": {}}, "a request has no option 'proxies'; it is proxy here"),
+        ({"verify": False}, r"a request has no option 'verify'; it is Client\(verify=...\) here"),
+        ({"cheese": 1}, "a request has no option 'cheese'$"),
+        ({"follow_redirects": "no"}, "follow_redirects: takes True or False, not str"),
+        ({"extensions": 5}, "extensions: takes a mapping, not int"),
+        ({"extensions": {"auth": 5}}, "auth: takes"),
+        ({"extensions": {"cookies": {"a;b": "c"}}}, "cookies: "),
+        ({"extensions": {"middleware": [None]}}, "middleware: takes functions"),
+        ({"middleware": [Counting]}, "middleware: takes functions .*, not the class Counting"),
+        ({"on_informational": 5}, "on_informational: takes a function"),
+    ],
+)
+async def test_options_that_cannot_be_used_are_named(options: dict[str, Any], words: str) -> None:
+    async with Server.answering(OK) as server, checked_client() as client:
+        with pytest.raises(aiosock.UsageError, match=words):
+            await client.get(server.url, **options)
+        assert server.connections == 0
 
 
 @pytest.mark.parametrize("given", [print, "x", {"a": 1}, [1]])

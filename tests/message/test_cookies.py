@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.cookiejar
 from typing import Any
 
 import pytest
@@ -209,16 +210,18 @@ def test_what_are_no_cookies_is_refused(value: Any) -> None:
     with pytest.raises(UsageError, match="^cookies: "):
         as_jar(value)
     with pytest.raises(UsageError, match="^cookies: "):
-        cookies_for(value, HERE)
+        cookies_for(value)
 
 
-def test_a_call_takes_the_cookies_of_a_jar_that_are_for_its_location(cookies: Cookies) -> None:
-    assert cookies_for(cookies, HERE) == {"free": "0", "twice": "3", "bound": "1"}
-    assert cookies_for(cookies.jar, parse_url("https://other.org/")) == {"free": "0"}
-    cookies["bound"] = "4"
-    assert cookies_for(cookies, HERE)["bound"] == "4"
-    assert cookies_for({"a": "1"}, HERE) == {"a": "1"}
-    assert cookies_for(None, HERE) == {}
+def test_a_call_takes_pairs_or_a_jar_that_knows_its_hosts(cookies: Cookies) -> None:
+    assert cookies_for(cookies) is cookies_for(cookies.jar) is cookies.jar
+    assert cookies_for({"a": "1"}) == cookies_for([("a", "1")]) == cookies_for([["a", "1"]]) == {"a": "1"}
+    assert cookies_for(None) == {}
+
+
+def test_pythons_own_jar_is_refused_though_it_can_be_iterated() -> None:
+    with pytest.raises(UsageError, match="^cookies: takes a mapping, pairs, a CookieJar or Cookies, not CookieJar"):
+        as_jar(http.cookiejar.CookieJar())
 
 
 def test_an_answer_shows_what_it_set() -> None:

@@ -114,3 +114,11 @@ async def test_a_users_middleware_is_one_like_any_other() -> None:
 def test_what_cannot_be_called_is_no_middleware() -> None:
     with pytest.raises(UsageError, match="middleware: takes functions .*, not str"):
         as_middleware("retry")
+
+
+async def test_what_a_middleware_sends_is_looked_at() -> None:
+    async def odd(request: Request, next: Send) -> Response:
+        return await next("http://h/")  # type: ignore[arg-type]  # that is the fault
+
+    with pytest.raises(UsageError, match="odd must send a Request, not str"):
+        await compose([as_middleware(odd)], unasked)(GET)

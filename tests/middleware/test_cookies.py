@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import publicsuffixlist
 import pytest
 from multidict import CIMultiDict
 
+from aiosock.errors import TotalTimeout
 from aiosock.message import jar as jars
 from aiosock.message.cookies import Cookies
 from aiosock.message.jar import CookieJar
@@ -78,7 +80,8 @@ def test_the_request_that_came_in_is_not_changed(keeper: CookieKeeper) -> None:
     request = Request("POST", URL, content=b"x", headers={"Cookie": "a=1"}, extensions={"cookies": {"b": "2"}})
     added = keeper.add(request)
     assert request.headers["Cookie"] == "a=1"
-    assert (added.method, added.body, added.extensions) == ("POST", request.body, request.extensions)
+    assert (added.method, added.body, added.extensions["cookies"]) == ("POST", request.body, {"b": "2"})
+    assert list(request.extensions) == ["cookies"]
 
 
 async def test_what_an_answer_sets_is_kept_for_the_host_of_its_request(keeper: CookieKeeper) -> None:
@@ -139,3 +142,70 @@ async def test_without_anything_to_do_it_only_passes_on() -> None:
         return response
 
     assert await CookieKeeper(CookieJar())(request, transport) is response
+
+
+def test_a_request_that_is_sent_again_gets_its_cookies_anew(keeper: CookieKeeper) -> None:
+    sent_before = keeper.add(Request("GET", URL, headers={"Cookie": "hand=1"}))
+    assert sent_before.headers["Cookie"] == "hand=1; sub=2; root=1"
+    assert keeper.jar is not None
+    keeper.jar.store(["root=9; Path=/"], sent_before.location)
+    assert keeper.add(sent_before).headers["Cookie"] == "hand=1; sub=2; root=9"
+    by_hand = sent_before.replace(headers={"Cookie": "sub=hand"})
+    assert keeper.add(by_hand).headers["Cookie"] == "sub=hand; root=9"
+
+
+def test_what_a_server_sets_counts_for_more_than_what_a_client_was_given(keeper: CookieKeeper) -> None:
+    extensions = {"cookies": {}, "default_cookies": {"root": "default", "other": "default"}}
+    assert keeper.add(Request("GET", URL, extensions=extensions)).headers["Cookie"] == "sub=2; root=1; other=default"
+
+
+def test_a_jar_of_the_request_sends_to_each_host_and_path_its_own(keeper: CookieKeeper) -> None:
+    jar = CookieJar()
+    jar.store(["admin=1; Path=/admin", "own=1; Path=/"], Request("GET", URL).location)
+    for target, expected in [("/admin", "admin=1; own=1; root=1"), ("/public", "own=1; root=1")]:
+        request = Request("GET", str(Request("GET", URL).url.with_path(target)), extensions={"cookies": jar})
+        assert keeper.add(request).headers["Cookie"] == expected
+
+
+class Held:
+    """A body that is given up sooner or later."""
+
+    trailers = None
+    aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@pytest.fixture
+def loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Let the list of public suffixes take until the event; the test's own thread pool is busy as well."""
+    go = threading.Event()
+    monkeypatch.setattr(jars, "load_public_suffixes", go.wait)
+    monkeypatch.setattr(CookieJar, "awaits_public_suffixes", lambda *_: True)
+    yield go
+    go.set()
+
+
+def answer_of(source: Held) -> Response:
+    return Response(200, headers={"Set-Cookie": "a=1; Domain=example.com"}, source=source)
+
+
+async def test_an_answer_is_given_up_when_its_request_is_called_off(loading: threading.Event) -> None:
+    source = Held()
+    keeping = asyncio.ensure_future(CookieKeeper().keep(Request("GET", URL), answer_of(source)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not keeping.done()
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert source.aborted
+
+
+async def test_the_time_of_the_request_bounds_the_loading_of_the_list(loading: threading.Event) -> None:
+    source = Held()
+    request = Request("GET", URL, extensions={"deadline": asyncio.get_running_loop().time() + 0.05})
+    with pytest.raises(TotalTimeout, match="it was loading the list of public suffixes"):
+        await CookieKeeper().keep(request, answer_of(source))
+    assert source.aborted

@@ -1,0 +1,191 @@
+"""
+What a user passes to a client and to its requests, checked and made into what travels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from multidict import CIMultiDict, istr
+
+from aiosock.client.transport import Proxies
+from aiosock.config import Timeout, as_timeout
+from aiosock.errors import UsageError
+from aiosock.message import url as urls
+from aiosock.message.body import Content, FormData
+from aiosock.message.decoding import accepted_codings
+from aiosock.message.request import HeadersInput, make_headers
+from aiosock.message.response import Response
+from aiosock.middleware.auth import AuthInput, as_auth
+from aiosock.middleware.chain import Middleware, as_middleware
+from aiosock.version import __version__
+
+# What many clients do without is imported when it is first used.
+if TYPE_CHECKING:
+    from aiosock.client.proxies import ProxyInput
+    from aiosock.connection.proxy import Proxy
+    from aiosock.message.cookies import CookiesInput
+    from aiosock.message.multipart import Files
+
+UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
+"""Left out: the client's value counts. None is a value of its own."""
+
+_ACCEPT: Final = istr("Accept")
+_ACCEPT_ENCODING: Final = istr("Accept-Encoding")
+_USER_AGENT: Final = istr("User-Agent")
+
+
+class RequestOptions(TypedDict, total=False):
+    """The keyword arguments that every request takes; see `Client.request`."""
+
+    params: urls.Params | None
+    headers: HeadersInput | None
+    cookies: CookiesInput | None
+    content: Content | None
+    data: FormData | None
+    files: Files | None
+    json: Any
+    auth: AuthInput | None
+    timeout: Timeout | float | None
+    follow_redirects: bool | None
+    proxy: ProxyInput
+    middleware: Sequence[Middleware]
+    on_informational: Callable[[Response], None] | None
+    extensions: Mapping[str, Any] | None
+
+
+_OPTIONS: Final = frozenset(RequestOptions.__annotations__)
+# What others call it.
+_HINTS: Final = {
+    "proxies": "proxy",
+    "allow_redirects": "follow_redirects",
+    "body": "content",
+    "verify": "Client(verify=...)",
+    "cert": "Client(cert=...)",
+    "stream": "Client.stream(...)",
+}
+
+
+def call_extensions(options: RequestOptions, timeout: Timeout) -> dict[str, Any]:
+    """
+    Return what travels with a request, of the options of a call.
+
+    Args:
+        options: As they were given.
+        timeout: The client's.
+
+    Raises:
+        UsageError: An option that there is not, or that cannot be used.
+    """
+    if not options.keys() <= _OPTIONS:
+        _refuse_unknown(sorted(options.keys() - _OPTIONS)[0])
+    extensions = check_extensions(options.get("extensions"))
+    given = options.get("timeout", UNSET)
+    extensions["timeout"] = timeout if given is UNSET else as_timeout(given)
+    follow = options.get("follow_redirects")
+    if follow is not None:
+        extensions["follow_redirects"] = check_bool("follow_redirects", follow)
+    if "on_informational" in options:
+        extensions["on_informational"] = options["on_informational"]
+        if not callable(options["on_informational"] or print):
+            raise UsageError("on_informational: takes a function of a response")
+    if "proxy" in options:
+        extensions["proxy"] = _proxy(options["proxy"])
+    if options.get("middleware"):
+        extensions["middleware"] = middlewares(options["middleware"])
+    if options.get("cookies") is not None:
+        extensions["cookies"] = _cookies(options["cookies"])
+    return extensions
+
+
+def check_extensions(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """
+    Return a copy of a user's ``extensions``, with what the client itself puts there checked.
+
+    Raises:
+        UsageError: It is no mapping, or something in it cannot be used.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise UsageError(f"extensions: takes a mapping, not {type(given).__name__}")
+    extensions = dict(given)
+    if extensions.get("auth") is not None:
+        extensions["auth"] = as_auth(extensions["auth"])
+    if extensions.get("cookies") is not None:
+        extensions["cookies"] = _cookies(extensions["cookies"])
+    if extensions.get("middleware"):
+        extensions["middleware"] = middlewares(extensions["middleware"])
+    return extensions
+
+
+def _refuse_unknown(name: str) -> None:
+    hint = f"; it is {_HINTS[name]} here" if name in _HINTS else ""
+    raise UsageError(f"a request has no option {name!r}{hint}")
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return a bool, and refuse all else."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{name}: takes True or False, not {type(value).__name__}")
+    return value
+
+
+def _cookies(given: CookiesInput) -> object:
+    from aiosock.message.cookies import cookies_for
+
+    return cookies_for(given)
+
+
+def choose_proxies(given: Any, over_uds: bool, over_transport: bool, trust_env: bool) -> Proxies | None:
+    """Return what tells of a request which proxy it goes through, None where none does."""
+    elsewhere = "a Unix socket" if over_uds else "a transport of one's own" if over_transport else None
+    if given is UNSET:
+        if elsewhere or not trust_env or not any(name.lower().endswith("_proxy") for name in os.environ):
+            return None
+        from aiosock.client.proxies import rules_from_environment
+
+        return rules_from_environment(os.environ)
+    if given is None:
+        return None
+    if elsewhere:
+        raise UsageError(f"proxy: there is none on the way to {elsewhere}")
+    from aiosock.client.proxies import make_rules
+
+    return make_rules(given)
+
+
+def _proxy(given: ProxyInput) -> Proxy | Proxies | None:
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        from aiosock.client.proxies import make_rules
+
+        return make_rules(given)
+    from aiosock.connection.proxy import make_proxy
+
+    return make_proxy(given)
+
+
+def middlewares(given: Sequence[Middleware]) -> list[Middleware]:
+    if callable(given) or not isinstance(given, Sequence):
+        raise UsageError(f"middleware: takes a list of them, not {type(given).__name__}")
+    return [as_middleware(one) for one in given]
+
+
+def default_headers(own: HeadersInput | None) -> CIMultiDict[str]:
+    headers: CIMultiDict[str] = CIMultiDict(
+        [(_ACCEPT, "*/*"), (_ACCEPT_ENCODING, accepted_codings()), (_USER_AGENT, f"aiosock/{__version__}")]
+    )
+    if own is not None:
+        override(headers, make_headers(own))
+    return headers
+
+
+def override(headers: CIMultiDict[str], own: CIMultiDict[str]) -> None:
+    """Let fields take the place of those of the same name; repeated ones stay repeated."""
+    for field in own:
+        headers.popall(field, None)
+    headers.extend(own)
