@@ -12,10 +12,11 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from aiosock.client.client import Client, StreamContext
+from aiosock.client.client import Client, StreamContext, Transport
 from aiosock.client.options import RequestOptions
 from aiosock.config import Limits
-from aiosock.message.response import Response
+from aiosock.message.body import JSONEncoder
+from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.network.dns import Resolver
 from aiosock.network.tls import Cert, Verify
 
@@ -36,6 +37,10 @@ class OneShotOptions(RequestOptions, total=False):
     resolver: Resolver | None
     local_address: str | tuple[str, int] | None
     uds: str | os.PathLike[str] | None
+    transport: Transport | None
+    default_encoding: DefaultEncoding
+    json_encoder: JSONEncoder | None
+    json_decoder: JSONDecoder | None
     raise_for_status: bool
 
 

@@ -34,15 +34,19 @@ class LoginForm(HTMLParser):
         if tag == "form":
             self.action, self.fields = given.get("action", ""), {}
         elif tag == "input" and self.action is not None and "name" in given:
-            self.fields[given["name"]] = (given.get("type", "text"), given.get("value", ""))
+            kind = given.get("type", "text")
+            # A box that is not ticked is not sent.
+            if kind not in ("checkbox", "radio") or "checked" in given:
+                self.fields[given["name"]] = (kind, given.get("value", ""))
 
     def handle_endtag(self, tag: str) -> None:
         self.found |= tag == "form" and any(kind == "password" for kind, _ in self.fields.values())
 
     def filled(self, user: str, password: str) -> dict[str, str]:
-        """Return what the form sends; hidden fields, a token for instance, go back as they came."""
-        typed = {"text": user, "email": user, "password": password}
-        return {name: typed.get(kind, value) for name, (kind, value) in self.fields.items()}
+        """Return what the form sends: the first text is the user; hidden fields, a token say, go back as they came."""
+        sent = {name: password if kind == "password" else value for name, (kind, value) in self.fields.items()}
+        texts = [name for name, (kind, _) in self.fields.items() if kind in ("text", "email")]
+        return sent | dict.fromkeys(texts[:1], user)
 
 
 async def log_in(client: aiosock.Client, url: str, user: str, password: str) -> aiosock.Response:

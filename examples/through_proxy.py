@@ -5,7 +5,7 @@ PROXY is such as http://user:password@host:3128, https://host or socks5h://host:
 (http_proxy, https_proxy, all_proxy, no_proxy). A host named by --direct, or *.example.com for all below it, is
 connected to without a proxy.
 
-    python examples/through_proxy.py [--proxy PROXY] [--direct HOST]... URL [URL ...]
+    python examples/through_proxy.py [--proxy PROXY] [--direct HOST]... [--ca FILE] URL [URL ...]
 """
 
 import argparse
@@ -19,8 +19,9 @@ async def fetch(client: aiosock.Client, url: str) -> bool:
     try:
         response = await client.get(url)
     except aiosock.ProxyError as error:
-        # The proxy was reached and said no, or could not be understood.
-        print(f"{url}: the proxy refused: {error}")
+        # The proxy said no, or there was none to speak to.
+        said = "is the trouble" if error.status_code is None else f"refused with {error.status_code}"
+        print(f"{url}: the proxy {said}: {error}")
         return False
     except aiosock.AiosockError as error:
         print(f"{url}: {type(error).__name__}: {error}")

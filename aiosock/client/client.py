@@ -138,6 +138,38 @@ class Client:
         InvalidURL: ``base_url`` is not an absolute http or https URL.
     """
 
+    # What is set on a client and changes nothing would be a mistake that nobody is told of.
+    __slots__ = (
+        "__weakref__",
+        "_auth",
+        "_base_origin",
+        "_base_url",
+        "_carry",
+        "_chain",
+        "_closed",
+        "_default_encoding",
+        "_forks",
+        "_given_transport",
+        "_headers",
+        "_json_decoder",
+        "_json_encoder",
+        "_keeper",
+        "_limits",
+        "_local_address",
+        "_loop",
+        "_middleware",
+        "_process",
+        "_proxies",
+        "_raise_for_status",
+        "_redirects",
+        "_resolver",
+        "_timeout",
+        "_tls",
+        "_transport",
+        "_uds",
+        "params",
+    )
+
     def __init__(
         self,
         *,

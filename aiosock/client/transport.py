@@ -199,6 +199,9 @@ class NetworkTransport:
         proxy = cast("Proxy", origin.proxy)
         return Passage(request, proxy, self._dialer.hop(proxy).credentials)
 
+    def _knows_proxies(self, request: Request) -> bool:
+        return self._proxies is not None or "proxy" in request.extensions
+
     def _head(self, request: Request) -> RequestHead:
         """Return the request's head; fields that are the same are checked and encoded once, and so are whole heads."""
         method, target, authority = request.method, request.target, request.location.authority
@@ -209,8 +212,8 @@ class NetworkTransport:
             # Something that has no hash, and may be no str: then it is refused with a word.
             return RequestHead(method, target, authority, fields)
         if section is None:
-            if _PROXY_AUTHORIZATION in request.headers and target[0] in "/*":
-                # For a proxy, which does not see this request; who speaks to one by hand writes another target.
+            if _PROXY_AUTHORIZATION in request.headers and self._knows_proxies(request):
+                # That is for a proxy, which does not see this request.
                 return RequestHead(method, target, authority, _without_proxy_authorization(fields))
             section = FieldSection(fields)
             if len(section.encoded) <= MAX_SECTION_BYTES and _PROXY_AUTHORIZATION not in request.headers:

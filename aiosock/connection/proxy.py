@@ -57,15 +57,16 @@ class Proxy:
 
     Args:
         url: ``scheme://[user[:password]@]host[:port]``, user and password percent-encoded, with the scheme ``http``,
-            ``https``, ``socks4``, ``socks4a``, ``socks5`` or ``socks5h``; without a scheme it is ``http``. The port is
-            80, 443 or 1080 where there is none.
+            ``https``, ``socks4``, ``socks4a``, ``socks5`` or ``socks5h``; without a scheme it is ``http``, and
+            ``socks`` means ``socks5``. The port is 80, 443 or 1080 where there is none.
         auth: User name and password; they take the place of those in the URL.
         digest_only: The password is never sent, only proved by Digest; costs a round trip the first time.
         headers: Fields for the proxy alone: they go with CONNECT, and with the requests that it sends on, where these
             do not have a field of that name.
         verify: How an ``https`` proxy is trusted, as for the client; None for the way in which the client trusts
             servers.
-        cert: The client certificate for an ``https`` proxy, as for the client; the client's own is not shown to it.
+        cert: The client certificate for an ``https`` proxy, as for the client; the client's own is not shown to it,
+            save one that was loaded into an `ssl.SSLContext` given as the client's ``verify``: then give another here.
 
     Attributes:
         scheme: One of those above.
@@ -160,6 +161,9 @@ def _parse(url: str | URL) -> tuple[str, str, int, str | None]:
     if not colon:
         scheme, rest = "http", text
     scheme = scheme.lower()
+    if scheme == "socks":
+        # As desktops write it into the environment.
+        scheme = "socks5"
     if scheme not in DEFAULT_PORTS:
         # In front of "://" there may stand what was meant as a password.
         shown = "" if "@" in scheme or ":" in scheme else f", not {scheme[:40]!r}"
@@ -167,10 +171,12 @@ def _parse(url: str | URL) -> tuple[str, str, int, str | None]:
     try:
         location, other = parse_url(f"http://{rest}"), parse_url(f"https://{rest}")
     except InvalidURL as error:
-        raise UsageError(f"proxy: {error}") from None
+        # What it shows may be a password, where the rest of the URL was forgotten.
+        said = str(error) if re.search(r": '[0-9]+'$", str(error)) else str(error).partition(":")[0]
+        raise UsageError(f"proxy: {said}") from None
     if location.target != "/" or location.url.fragment:
         # What looks like the host may be the beginning of a user and password with such a character in them.
-        shown = "" if location.userinfo is None and "@" in rest else f" of {location.host}"
+        shown = "" if "@" in re.split("[/?#]", rest, maxsplit=1)[1] else f" of {location.host}"
         raise UsageError(
             f"proxy: the URL{shown} has a path, query or fragment; it ends after the port "
             "('/', '?' and '#' in a password must be percent-encoded)"

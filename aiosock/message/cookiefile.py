@@ -172,14 +172,17 @@ def _cookie_of_line(line: str, http_only: bool) -> Cookie:
     for place, flag in (("second", below), ("fourth", secure)):
         if flag.upper() not in _FLAGS:
             raise UsageError(f"the {place} part is TRUE or FALSE")
-    if re.fullmatch(r"[0-9]{0,18}(?:\.[0-9]{1,9})?", expires) is None:
+    if domain.count(":") == 1:
+        raise UsageError("the domain, its first part, has no port")
+    # Negative where there is none, in some exports.
+    if re.fullmatch(r"-1|[0-9]{0,18}(?:\.[0-9]{1,9})?", expires) is None:
         raise UsageError("the fifth part is the time of expiry in seconds, 0 for none")
     return Cookie(
-        name,
-        value,
+        name.strip(" "),
+        value.strip(" "),
         domain=domain,
-        path=path,
-        expires=float(expires or 0) or None,
+        path=path or "/",
+        expires=max(float(expires or 0), 0.0) or None,
         secure=_FLAGS[secure.upper()],
         http_only=http_only,
         host_only=not _FLAGS[below.upper()] or is_address(domain),

@@ -442,3 +442,10 @@ def test_what_many_clients_do_without_is_not_loaded() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
     assert (ran.stdout, ran.stderr) == ("[]\n", "")
+
+
+def test_what_a_client_does_not_have_cannot_be_set() -> None:
+    client = Client()
+    for name in ("proxy", "follow_redirects", "verify"):
+        with pytest.raises(AttributeError, match=name):
+            setattr(client, name, None)

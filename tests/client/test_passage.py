@@ -24,3 +24,17 @@ def test_what_is_sent_again_after_a_407(content: Any, again: bool) -> None:
     assert b"Digest" in passage.head().encoded
     assert not passage.answered(demand)
     assert not passage.answered(Response(200))
+
+
+def test_basic_then_digest_then_a_nonce_that_was_stale_are_each_answered() -> None:
+    proxy = Proxy("http://me:secret@p.example")
+    passage = Passage(Request("GET", URL), proxy, Credentials(proxy))
+    asked = [
+        Response(407, headers={"Proxy-Authenticate": f'Digest realm="p", nonce="{nonce}", stale={stale}'})
+        for nonce, stale in (("1", "false"), ("2", "true"), ("3", "true"))
+    ]
+    answered = []
+    for demand in asked:
+        passage.head()
+        answered.append(passage.answered(demand))
+    assert answered == [True, True, False]

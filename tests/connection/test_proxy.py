@@ -29,6 +29,7 @@ from aiosock.connection.proxy import Credentials, Proxy, make_proxy
         ("socks4://proxy.example", "socks4://proxy.example:1080", None),
         ("socks4a://me@proxy.example", "socks4a://proxy.example:1080", ("me", "")),
         ("socks5://proxy.example", "socks5://proxy.example:1080", None),
+        ("socks://proxy.example", "socks5://proxy.example:1080", None),
         ("socks5h://proxy.example:443", "socks5h://proxy.example:443", None),
         ("socks5://proxy.example:80", "socks5://proxy.example:80", None),
         ("http://proxy.example:443", "http://proxy.example:443", None),
@@ -73,6 +74,8 @@ BAD_URLS = [
     ("http://m%3Ae:secret@proxy.example", "with a colon"),
     ("socks4://me:secret@proxy.example", "SOCKS4 knows a user name, but no password"),
     ("socks4a://me:secret@proxy.example", "no password"),
+    ("me:secret", "^proxy: the URL's port is not a number from 1 to 65535$"),
+    ("http://me:x@secret/wo@h:1", "^proxy: the URL has a path, query or fragment"),
     ("socks5://me:" + "secret" * 50 + "@proxy.example", "at most 255 bytes"),
     ("socks5://" + "%C3%A9" * 128 + ":secret@proxy.example", "at most 255 bytes"),
     ("socks4://" + "m" * 256 + "@proxy.example", "at most 255 bytes"),
@@ -117,6 +120,8 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_secrets(url: Any, word
         ("http://p", {"headers": [("Content-Length", "5")]}, "cannot have Content-Length"),
         ("http://p", {"headers": {"Transfer-Encoding": "chunked"}}, "cannot have Transfer-Encoding"),
         ("http://p", {"headers": {"Connection": "close"}}, "cannot have Connection"),
+        ("http://p", {"headers": {"TE": "trailers"}}, "cannot have TE"),
+        ("http://p", {"headers": {"Trailer": "x"}}, "cannot have Trailer"),
     ],
 )
 def test_other_arguments_that_cannot_be_used_are_refused_without_their_secrets(

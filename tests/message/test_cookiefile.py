@@ -99,8 +99,9 @@ FINE = b".example.com\tTRUE\t/\tFALSE\t0\tfine\tsecret\n"
         (b"a\tsecret\t/\tFALSE\t0\tn\tsecret", "line 1: the second part is TRUE or FALSE"),
         (b"a\tTRUE\t/\tsecret\t0\tn\tsecret", "line 1: the fourth part is TRUE or FALSE"),
         (b"a\tTRUE\t/\tFALSE\tsecret\tn\tsecret", "line 1: the fifth part is the time of expiry"),
-        (b"a\tTRUE\t/\tFALSE\t-1\tn\tsecret", "line 1: the fifth part is the time of expiry"),
+        (b"a\tTRUE\t/\tFALSE\t-2\tn\tsecret", "line 1: the fifth part is the time of expiry"),
         (b"a\tTRUE\t/\tFALSE\t" + b"9" * 999 + b"\tn\tsecret", "line 1: the fifth part is the time of expiry"),
+        (b"a:80\tTRUE\t/\tFALSE\t0\tn\tsecret", "line 1: the domain, its first part, has no port"),
         (b"a\tTRUE\tx\tFALSE\t0\tn\tsecret", "line 1: Cookie 'n': path does not begin with '/'"),
         (b"a b\tTRUE\t/\tFALSE\t0\tn\tsecret", "line 1: Cookie 'n': domain is not a host"),
         (b"a\tTRUE\t/\tFALSE\t0\tn\tsecret\x00", "line 1: Cookie 'n': value has a control character"),
@@ -139,7 +140,7 @@ FINE = b".example.com\tTRUE\t/\tFALSE\t0\tfine\tsecret\n"
             "cookie 1: Cookie 'a': value is a str, not list",
         ),
     ],
-    ids=range(30),
+    ids=range(31),
 )
 def test_what_cannot_be_used_is_said_with_its_place_and_without_a_value(
     content: bytes, message: str, tmp_path: Path
@@ -265,3 +266,10 @@ def test_no_content_makes_it_fail_in_another_way(content: bytes) -> None:
             assert all(isinstance(cookie, Cookie) for cookie in parse(content))
         except UsageError:
             pass
+
+
+def test_what_some_exports_write_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "cookies.txt"
+    path.write_bytes(b"a\tTRUE\t\tFALSE\t-1\tn \t value \n")
+    [cookie] = read_cookies(path)
+    assert (cookie.name, cookie.value, cookie.path, cookie.expires) == ("n", "value", "/", None)

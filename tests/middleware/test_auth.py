@@ -181,8 +181,8 @@ async def test_requests_of_a_flow_take_no_longer_than_the_users(kind: Kind) -> N
     server = Server(200)
     sent = request(kind(flow), extensions={"timeout": Timeout(1), "deadline": 7.0, "proxy": None})
     await authenticate(sent, server)
-    assert server.requests[0].extensions == {"timeout": Timeout(5), "deadline": 7.0, "x": 1}
-    assert server.requests[1].extensions == {"timeout": Timeout(1), "deadline": 7.0}
+    assert server.requests[0].extensions == {"timeout": Timeout(5), "deadline": 7.0, "proxy": None, "x": 1}
+    assert server.requests[1].extensions == {"timeout": Timeout(1), "deadline": 7.0, "proxy": None}
     assert server.requests[2] is sent
     # It may be sent for another request, with another deadline.
     assert bare.extensions == {}

@@ -303,7 +303,7 @@ def test_a_certificate_beside_a_context_is_refused(client_context: SSLContext) -
 
 
 async def test_settings_for_a_hop_have_the_same_trust_and_never_the_client_certificate(
-    client_context: ssl.SSLContext, ca_file: str
+    client_context: ssl.SSLContext, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = TLSSettings(ca_file, cert="missing.pem", trust_env=False)
     with pytest.raises(UsageError, match=r"missing\.pem"):
@@ -312,6 +312,9 @@ async def test_settings_for_a_hop_have_the_same_trust_and_never_the_client_certi
     assert (await missing.for_hop(False, None).context()).verify_mode == ssl.CERT_NONE
     with pytest.raises(UsageError, match=r"other\.pem"):
         await missing.for_hop(None, "other.pem").context()
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+    heeding, heedless = (TLSSettings(trust_env=trust).for_hop(None, None) for trust in (True, False))
+    assert (await heeding.context()).cert_store_stats() != (await heedless.context()).cert_store_stats()
     given = TLSSettings(client_context)
     assert await given.for_hop(None, None).context() is client_context
     with pytest.raises(UsageError, match="cert: load the certificate into the context"):
