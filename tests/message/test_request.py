@@ -282,3 +282,12 @@ def test_a_request_can_be_copied_and_pickled() -> None:
     for again in (copy.copy(request), copy.deepcopy(request), pickled(request)):
         assert (again.method, again.target, again.url, again.content) == ("POST", "/?", request.url, b'{"a":1}')
         assert fields(again) == fields(request)
+
+
+def test_what_concerns_a_call_alone_is_not_pickled() -> None:
+    secrets = {"auth": lambda request: request, "cookies": {"a": "b"}, "deadline": 1.0, "middleware": [print]}
+    request = Request("POST", "http://h/", content=b"x", extensions={**secrets, "kept": 1})
+    copied = pickle.loads(pickle.dumps(request))  # noqa: S301  # our own
+    assert copied.extensions == {"kept": 1}
+    assert (copied.method, copied.body.data, copied.target) == ("POST", b"x", "/")
+    assert set(request.extensions) == {*secrets, "kept"}
