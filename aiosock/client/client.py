@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from aiosock.connection.proxy import Proxy
     from aiosock.message.cookies import Cookies, CookiesInput
     from aiosock.message.multipart import Files
+    from aiosock.message.trace import Listener
 
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Left out: the client's value counts. None is a value of its own."""
@@ -141,6 +142,7 @@ class Client:
             returns a `Response`, and ``async close()``. It is closed with the client.
         middleware: Functions ``async def mw(request, next) -> Response`` around every request, the outermost first;
             `aiosock.middleware.order` says where they stand.
+        on_event: Called with what happens to every request, as it happens; `aiosock.message.trace` has the events.
         default_encoding: The encoding of a body that names none: a codec, or a function of its first bytes.
         json_encoder: What makes bytes or str of ``json=``.
         json_decoder: What `Response.json` calls with the body.
@@ -175,6 +177,7 @@ class Client:
         uds: str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] = (),
+        on_event: Listener | None = None,
         default_encoding: DefaultEncoding = "utf-8",
         json_encoder: JSONEncoder | None = None,
         json_decoder: JSONDecoder | None = None,
@@ -201,6 +204,9 @@ class Client:
             raise UsageError(f"max_redirects: must be a whole number from 0 on, not {max_redirects!r}")
         self._redirects = Redirects(follow_redirects, max_redirects)
         self._middleware = _middlewares(middleware)
+        if on_event is not None and not callable(on_event):
+            raise UsageError(f"on_event: takes a function of an event, not {type(on_event).__name__}")
+        self._on_event = on_event
         self._keeper = CookieKeeper()
         if cookies is not None:
             from aiosock.message.cookies import as_jar
@@ -363,7 +369,7 @@ class Client:
             request = assemble(method, text, headers, {"timeout": self._timeout})
             if self._auth is not None or self._keeper.jar is not None:
                 self._personalise(request, UNSET)
-            return request
+            return request if self._on_event is None else self._observe(request)
         extensions: dict[str, Any] = dict(options.get("extensions") or ())
         timeout = options.get("timeout", UNSET)
         extensions["timeout"] = self._timeout if timeout is UNSET else as_timeout(timeout)
@@ -390,6 +396,10 @@ class Client:
 
             extensions["cookies"] = cookies_for(cookies, request.location)
         self._personalise(request, options.get("auth", UNSET))
+        return request if self._on_event is None else self._observe(request)
+
+    def _observe(self, request: Request) -> Request:
+        request.extensions.setdefault("on_event", self._on_event)
         return request
 
     def _personalise(self, request: Request, auth: Any) -> None:
