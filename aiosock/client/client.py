@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import sys
 import warnings
@@ -143,6 +144,7 @@ class Client:
         middleware: Functions ``async def mw(request, next) -> Response`` around every request, the outermost first;
             `aiosock.middleware.order` says where they stand.
         on_event: Called with what happens to every request, as it happens; `aiosock.message.trace` has the events.
+            Where the logger ``aiosock.client`` is at DEBUG when the client is made, they are written there.
         default_encoding: The encoding of a body that names none: a codec, or a function of its first bytes.
         json_encoder: What makes bytes or str of ``json=``.
         json_decoder: What `Response.json` calls with the body.
@@ -206,6 +208,10 @@ class Client:
         self._middleware = _middlewares(middleware)
         if on_event is not None and not callable(on_event):
             raise UsageError(f"on_event: takes a function of an event, not {type(on_event).__name__}")
+        if on_event is not None or logging.getLogger("aiosock.client").isEnabledFor(logging.DEBUG):
+            from aiosock.message.trace import logged
+
+            on_event = logged(on_event)
         self._on_event = on_event
         self._keeper = CookieKeeper()
         if cookies is not None:

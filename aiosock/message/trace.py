@@ -11,6 +11,7 @@ that an answer may come while its request is still being sent.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import perf_counter
 from typing import Literal, NamedTuple, TypeAlias
@@ -18,6 +19,8 @@ from typing import Literal, NamedTuple, TypeAlias
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import ConnectionInfo
+
+logger = logging.getLogger("aiosock.client")
 
 
 class RequestQueued(NamedTuple):
@@ -181,6 +184,39 @@ def tell(listener: Listener, event: Event) -> None:
         asyncio.get_running_loop().call_exception_handler(
             {"message": f"a listener to events failed with {type(event).__name__}", "exception": error}
         )
+
+
+def logged(listener: Listener | None) -> Listener | None:
+    """Return a listener that also writes to the log, at DEBUG; the same one where nobody reads that."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return listener
+    if listener is None:
+        return log
+
+    def both(event: Event) -> None:
+        log(event)
+        listener(event)
+
+    return both
+
+
+def log(event: Event) -> None:
+    """Write an event to the log, at DEBUG, without field values or the query."""
+    request = event.request
+    asked = f"{request.method} {request.url.with_query(None).with_fragment(None)}"
+    if isinstance(event, ConnectionAcquired):
+        kind = "the reused" if event.connection.reused else "a new"
+        logger.debug("%s: on %s connection to %s", asked, kind, event.connection.remote_address)
+    elif isinstance(event, ResponseHeadReceived):
+        logger.debug("%s: answered %d", asked, event.response.status_code)
+    elif isinstance(event, Redirected):
+        logger.debug("%s: redirected to %s", asked, event.following.url.with_query(None).with_fragment(None))
+    elif isinstance(event, RequestRetried):
+        logger.debug("%s: attempt %d follows in %.3f s", asked, event.number, event.delay)
+    elif isinstance(event, RequestFailed):
+        logger.debug("%s: failed with %s", asked, type(event.error).__name__)
+    elif isinstance(event, (ResponseDone, ConnectionClosed)):
+        logger.debug("%s: %s", asked, "done" if isinstance(event, ResponseDone) else "its connection was closed")
 
 
 class Trace:

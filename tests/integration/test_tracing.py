@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from ssl import SSLContext
@@ -230,3 +231,34 @@ async def test_a_request_may_have_a_listener_of_its_own(heard: Listener) -> None
 def test_what_is_no_listener_is_refused() -> None:
     with pytest.raises(aiosock.UsageError, match="on_event: takes a function of an event, not str"):
         Client(on_event="print")  # type: ignore[arg-type]  # that is the fault
+
+
+@pytest.mark.parametrize("listened", [False, True])
+async def test_the_log_has_no_secrets(heard: Listener, listened: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            moved = response(302, headers=[("Location", "/b?secret=2"), ("Set-Cookie", "c=secret")])
+            await peer.send(moved if request.target.startswith("/a") else OK)
+
+    caplog.set_level(logging.DEBUG, "aiosock.client")
+    async with Server(script) as server, Client(on_event=heard if listened else None) as client:
+        await client.get(f"{server.url}/a?secret=1", auth=("me", "secret"), headers={"X": "secret"})
+    said = [record.getMessage() for record in caplog.records if record.name == "aiosock.client"]
+    assert said == [
+        f"GET {server.url}/a: on a new connection to 127.0.0.1:{server.port}",
+        f"GET {server.url}/a: answered 302",
+        f"GET {server.url}/a: done",
+        f"GET {server.url}/a: redirected to {server.url}/b",
+        f"GET {server.url}/b: on the reused connection to 127.0.0.1:{server.port}",
+        f"GET {server.url}/b: answered 200",
+        f"GET {server.url}/b: done",
+    ]
+    assert bool(heard.events) is listened
+
+
+async def test_without_debug_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with Server.answering(OK) as server, Client() as client:
+        await client.get(server.url)
+        assert client._on_event is None
+    assert [record for record in caplog.records if record.name.startswith("aiosock")] == []
