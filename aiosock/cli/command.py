@@ -205,6 +205,7 @@ version_option: Decorator = click.option(
 )
 @click.argument("url")
 @click.option("-v", "--verbose", is_flag=True, help="Show heads and timings on standard error.")
+@click.option("--timeline", is_flag=True, help="Print where the time went, instead of the answer.")
 @click.option("-I", "--head", is_flag=True, help="Send HEAD and print the answer's head.")
 @click.option("-X", "--request", "method", metavar="METHOD", help="Use this method.")
 @click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="Send this header. Repeatable.")
@@ -230,6 +231,7 @@ def fetch_command(
     url: str,
     *,
     verbose: bool,
+    timeline: bool,
     head: bool,
     method: str | None,
     headers: tuple[str, ...],
@@ -285,6 +287,7 @@ def fetch_command(
                 output=output,
                 head_only=head,
                 verbose=verbose,
+                timeline=timeline,
                 follow_redirects=location,
                 verify=not insecure,
                 fail=fail,

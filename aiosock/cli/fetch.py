@@ -16,16 +16,18 @@ from rich.console import Console
 from rich.text import Text
 
 import aiosock
-from aiosock import Client, Request, Response, Timeout
+from aiosock import Client, ConnectionInfo, Request, Response, Timeout
 from aiosock.cli import terminal, timeline
 from aiosock.cli.output import Output, OutputError, opened
 from aiosock.client.options import RequestOptions
+from aiosock.message import trace
 from aiosock.message.multipart import FileValue
 from aiosock.middleware.auth import AuthInput
 
 FAILED_STATUS = 22
 SECRET_FIELDS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 WATERFALL_CELLS = 40
+HOP_CELLS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class Fetch:
         output: The path to write to, None for standard output; see `output.opened`.
         head_only: Print the head of the answer, and give its body up.
         verbose: Show heads and timings on standard error.
+        timeline: Print where the time went, instead of the answer.
         follow_redirects: Follow redirects.
         verify: Verify certificates.
         fail: Treat a 4xx or 5xx as a failure.
@@ -62,6 +65,7 @@ class Fetch:
     output: str | None = None
     head_only: bool = False
     verbose: bool = False
+    timeline: bool = False
     follow_redirects: bool = False
     verify: bool = True
     fail: bool = False
@@ -87,10 +91,16 @@ def fetch(what: Fetch) -> int:
 async def _fetch(what: Fetch, output: Output) -> int:
     # Who says how long all may take is not bothered with how long each stage may.
     timeout = Timeout() if what.max_seconds is None else None
-    client = Client(timeout=timeout, verify=what.verify, follow_redirects=what.follow_redirects, auth=what.auth)
+    report = Report(terminal.console(sys.stderr)) if what.verbose else None
+    client = Client(
+        timeout=timeout,
+        verify=what.verify,
+        follow_redirects=what.follow_redirects,
+        auth=what.auth,
+        on_event=report,
+    )
     for name in what.without:
         client.headers.popall(name, None)
-    report = Report(terminal.console(sys.stderr)) if what.verbose else None
     try:
         async with asyncio.timeout(what.max_seconds), client:
             return await _exchange(what, client, output, report)
@@ -106,20 +116,21 @@ async def _exchange(what: Fetch, client: Client, output: Output, report: Report 
         options["proxy"] = what.proxy or None
     if report:
         options["on_informational"] = report.informational
-    request = client.build_request(what.method, what.url, **options)
-    if report:
-        report.request(request)
-    async with await client.send(request, stream=True) as response:
-        if report:
-            report.response(response)
+    async with client.stream(what.method, what.url, **options) as response:
         failed = what.fail and response.status_code >= 400
-        if what.head_only:
+        if what.timeline:
+            async for _ in response.iter_raw():
+                pass
+        elif what.head_only:
             for one in (*response.history, response):
                 await _print_head(one, output)
         elif not failed:
             await _print_body(response, output)
     if report:
         report.timeline(response)
+    if what.timeline:
+        for line in timeline.hops(response, HOP_CELLS, coloured=output.is_terminal):
+            terminal.console(sys.stdout).print(line)
     if failed:
         said = terminal.printable(f"{response.status_code} {response.reason}".rstrip())
         print(f"aiosock: the server answered {said}", file=sys.stderr)
@@ -161,20 +172,15 @@ class Report:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def request(self, request: Request) -> None:
-        """Show the head of a request."""
-        fields = list(request.headers.items())
-        host = next((value for name, value in fields if name.lower() == "host"), request.location.authority)
-        others = [(name, value) for name, value in fields if name.lower() != "host"]
-        self._head(">", f"{request.method} {request.target} HTTP/1.1", [("Host", host), *others])
-
-    def response(self, response: Response) -> None:
-        """Show the head of a response, after those of the redirects that led to it, with the requests in between."""
-        for number, one in enumerate((*response.history, response)):
-            # The first request was shown when it was sent.
-            if number and one.request is not None:
-                self.request(one.request)
-            self._answer(one)
+    def __call__(self, event: trace.Event) -> None:
+        """Show the heads that go out and come in, each on its connection."""
+        if isinstance(event, trace.ConnectionAcquired):
+            self._connection(event.connection)
+        elif isinstance(event, trace.RequestHeadSent):
+            self._request(event.request)
+        elif isinstance(event, trace.ResponseHeadReceived):
+            response = event.response
+            self._head("<", _status_line(response), response.headers.items())
 
     def informational(self, response: Response) -> None:
         """Show the head of a 1xx answer."""
@@ -186,13 +192,16 @@ class Report:
         for line in timeline.waterfall(timeline.journey(response), WATERFALL_CELLS, coloured=coloured):
             self._line("*", line)
 
-    def _answer(self, response: Response) -> None:
-        connection = response.connection
-        if connection is not None:
-            negotiated = (connection.tls_version, connection.cipher, connection.alpn)
-            words = [f"{'reused' if connection.reused else 'new'} connection to {connection.remote_address}"]
-            self._line("*", Text(", ".join([*words, *filter(None, negotiated)])))
-        self._head("<", _status_line(response), response.headers.items())
+    def _connection(self, connection: ConnectionInfo) -> None:
+        negotiated = (connection.tls_version, connection.cipher, connection.alpn)
+        words = [f"{'reused' if connection.reused else 'new'} connection to {connection.remote_address}"]
+        self._line("*", Text(", ".join([*words, *filter(None, negotiated)])))
+
+    def _request(self, request: Request) -> None:
+        fields = list(request.headers.items())
+        host = next((value for name, value in fields if name.lower() == "host"), request.location.authority)
+        others = [(name, value) for name, value in fields if name.lower() != "host"]
+        self._head(">", f"{request.method} {request.target} HTTP/1.1", [("Host", host), *others])
 
     def _head(self, mark: str, first: str, fields: Iterable[tuple[str, str]]) -> None:
         self._line(mark, Text(terminal.printable(first), "bold"))

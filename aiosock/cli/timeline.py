@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from rich.text import Text
 
 from aiosock import Response, Timings
+from aiosock.cli.terminal import printable
 
 STYLES: Final = {
     "pool": "bright_black",
@@ -93,6 +94,22 @@ def waterfall(passed: Sequence[Stage], width: int, *, coloured: bool) -> list[Te
         line.append(_cells(stage.name, cells, coloured), STYLES[stage.name])
         lines.append(line)
     return [*lines, Text(f"{'total':<8}{milliseconds(elapsed):>11}")]
+
+
+def hops(response: Response, width: int, *, coloured: bool) -> list[Text]:
+    """Return a line for each request that led to a response: status, time, bar and URL; and what the bars show."""
+    every = [(one, stages(one.timings)) for one in (*response.history, response)]
+    seconds_per_cell = (total(journey(response)) or 1.0) / width
+    lines: list[Text] = []
+    elapsed = 0.0
+    for one, passed in every:
+        start = min(round(elapsed / seconds_per_cell), width - 1)
+        elapsed += total(passed)
+        line = Text(f"{one.status_code} {milliseconds(total(passed)):>11}  {' ' * start}")
+        line.append(bar(passed, seconds_per_cell, coloured=coloured))
+        line.append(f"  {printable(str(one.url.with_query(None)))}")
+        lines.append(line)
+    return [*lines, legend(coloured=coloured)]
 
 
 def legend(*, coloured: bool) -> Text:

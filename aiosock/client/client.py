@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import sys
 import warnings
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from aiosock.client.proxies import ProxyInput
     from aiosock.message.cookies import Cookies, CookiesInput
+    from aiosock.message.trace import Listener
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -125,6 +127,8 @@ class Client:
             returns a `Response`, and ``async close()``. It is closed with the client.
         middleware: Functions ``async def mw(request, next) -> Response`` around every request, the outermost first;
             `aiosock.middleware.order` says where they stand.
+        on_event: Called with what happens to every request, as it happens; `aiosock.message.trace` has the events.
+            Where the logger ``aiosock.client`` is at DEBUG when the client is made, they are written there.
         default_encoding: The encoding of a body that names none: a codec, or a function of its first bytes.
         json_encoder: What makes bytes or str of ``json=``.
         json_decoder: What `Response.json` calls with the body.
@@ -158,6 +162,7 @@ class Client:
         "_local_address",
         "_loop",
         "_middleware",
+        "_on_event",
         "_process",
         "_proxies",
         "_raise_for_status",
@@ -191,6 +196,7 @@ class Client:
         uds: str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] = (),
+        on_event: Listener | None = None,
         default_encoding: DefaultEncoding = "utf-8",
         json_encoder: JSONEncoder | None = None,
         json_decoder: JSONDecoder | None = None,
@@ -217,6 +223,13 @@ class Client:
             raise UsageError(f"max_redirects: must be a whole number from 0 on, not {max_redirects!r}")
         self._redirects = Redirects(check_bool("follow_redirects", follow_redirects), max_redirects)
         self._middleware = middlewares(middleware)
+        if on_event is not None and not callable(on_event):
+            raise UsageError(f"on_event: takes a function of an event, not {type(on_event).__name__}")
+        if on_event is not None or logging.getLogger("aiosock.client").isEnabledFor(logging.DEBUG):
+            from aiosock.message.trace import logged
+
+            on_event = logged(on_event)
+        self._on_event = on_event
         self._keeper = CookieKeeper()
         if cookies is not None:
             self.cookies = cookies
@@ -394,7 +407,7 @@ class Client:
             request = assemble(method, text, headers, {"timeout": self._timeout})
             if self._auth is not None or self._keeper.jar is not None:
                 self._personalise(request, UNSET)
-            return request
+            return request if self._on_event is None else self._observe(request)
         extensions = call_extensions(options, self._timeout)
         if self._given_transport is not None and extensions.get("proxy") is not None:
             raise UsageError("proxy: there is none on the way to a transport of one's own")
@@ -408,6 +421,10 @@ class Client:
         files = options.get("files")
         request = assemble(method, text, headers, extensions, content, data, json, self._json_encoder, files)
         self._personalise(request, options.get("auth", UNSET))
+        return request if self._on_event is None else self._observe(request)
+
+    def _observe(self, request: Request) -> Request:
+        request.extensions.setdefault("on_event", self._on_event)
         return request
 
     def _personalise(self, request: Request, auth: Any) -> None:

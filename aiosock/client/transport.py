@@ -28,6 +28,7 @@ from aiosock.protocol.http1 import FieldSection, RequestHead
 if TYPE_CHECKING:
     from aiosock.client.passage import Passage
     from aiosock.connection.proxy import Proxy
+    from aiosock.message.trace import Trace
     from aiosock.message.url import Location
 
 # What is made once for many requests. The fields that a client sends hardly vary, but may be large.
@@ -88,14 +89,15 @@ class NetworkTransport:
         self._uds = uds
         self._proxies = proxies
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, request: Request, trace: Trace | None = None) -> Response:
         """
         Send a request, and return its response as soon as the head is there.
 
         ``request.extensions`` may have ``timeout`` (a `Timeout`), ``deadline`` (when all must be over, in time of
         the loop), ``server_name`` (for SNI and verification), ``proxy`` (what names one, or None for none, whatever the
         rules say), ``on_informational`` (called with each 1xx answer) and ``trailers`` (pairs, or a function that
-        returns them once the body is sent; the body must be chunked).
+        returns them once the body is sent; the body must be chunked), and ``on_event`` (a listener, see
+        `aiosock.message.trace`).
 
         Raises:
             RequestError: It failed.
@@ -104,6 +106,8 @@ class NetworkTransport:
         now = perf_counter()
         timings = Timings(now)
         extensions, location = request.extensions, request.location
+        if "on_event" in extensions and trace is None:
+            return await self._send_traced(request)
         timeout = extensions.get("timeout", _DEFAULT_TIMEOUT)
         if not isinstance(timeout, Timeout):
             timeout = as_timeout(timeout)
@@ -123,6 +127,8 @@ class NetworkTransport:
             connection = None if fresh else pool.take_idle(origin)
             timings.acquired_at = now
             if connection is None:
+                if trace is not None:
+                    trace.queued()
                 connection = await pool.take(
                     origin,
                     ticket,
@@ -132,9 +138,12 @@ class NetworkTransport:
                     deadline=deadline,
                 )
                 timings.acquired_at = perf_counter()
-            exchange = Exchange(connection, request, head, pool, timeout, deadline, timings)
+            if trace is None:
+                exchange = Exchange(connection, request, head, pool, timeout, deadline, timings)
+            else:
+                exchange = _traced(trace, connection, request, head, pool, timeout, deadline, timings)
             if connection.requests_served == 1:
-                timings.dns, timings.connect, timings.tls = connection.times
+                timings.dns, timings.connect, timings.tls, _ = connection.times
             try:
                 response = await exchange.begin()
             except (NetworkError, ProtocolError):
@@ -151,6 +160,16 @@ class NetworkTransport:
             head = passage.head()
             fresh = False
             now = perf_counter()
+
+    async def _send_traced(self, request: Request) -> Response:
+        from aiosock.message.trace import Trace
+
+        trace = Trace(request.extensions["on_event"], request)
+        try:
+            return await self.send(request, trace)
+        except BaseException as error:
+            trace.failed(error)
+            raise
 
     def _origin(self, request: Request) -> Origin:
         """Return what the request's connection has to lead to, and remember it; the only place where that is made."""
@@ -231,3 +250,23 @@ class NetworkTransport:
 
 def _without_proxy_authorization(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [field for field in fields if field[0].lower() != "proxy-authorization"]
+
+
+def _traced(
+    trace: Trace,
+    connection: Connection,
+    request: Request,
+    head: RequestHead,
+    pool: Pool[Connection],
+    timeout: Timeout,
+    deadline: float,
+    timings: Timings,
+) -> Exchange:
+    from aiosock.connection.traced import TracedExchange
+
+    exchange = TracedExchange(connection, request, head, pool, timeout, deadline, timings, trace)
+    *stages, ended_at = connection.times
+    if connection.requests_served > 1:
+        stages = [None] * 3
+    trace.acquired(connection.info(), ended_at, *stages)
+    return exchange

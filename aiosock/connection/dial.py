@@ -130,14 +130,16 @@ class Dialer:
             stream, dns = await self._pass(origin, origin.proxy, report)
         else:
             stream, dns = await self._connect(origin.host, origin.port, origin, report)
-        connected = perf_counter()
+        connected = ended = perf_counter()
         tls: float | None = None
         if origin.tls is not None:
             where = where or f" at {stream.info.remote_address}"
             report(f"in the TLS handshake with {origin.server_name}{where}")
             stream = await self._start_tls(stream, origin, origin.tls)
-            tls = perf_counter() - connected
-        return Connection(stream, self._limits, DialTimes(dns, connected - started - (dns or 0.0), tls), self._outbox)
+            ended = perf_counter()
+            tls = ended - connected
+        times = DialTimes(dns, connected - started - (dns or 0.0), tls, ended)
+        return Connection(stream, self._limits, times, self._outbox)
 
     async def _connect(
         self, host: str, port: int, origin: Origin, report: Callable[[str], None]

@@ -273,7 +273,7 @@ class Exchange:
         """Pump the body; the child task of an exchange whose body has to be waited for."""
         protocol, stream = self._protocol, self._stream
         try:
-            await BodySender(stream, protocol, self._head).send(body)
+            await self._body_sender().send(body)
             stream.write(protocol.send_end(self._request_trailers()))
             await stream.drain()
             self._count_as_sent()
@@ -291,6 +291,9 @@ class Exchange:
             if stream.write_error is None:
                 self._send_failure = error
                 stream.interrupt(error)
+
+    def _body_sender(self) -> BodySender:
+        return BodySender(self._stream, self._protocol, self._head)
 
     def _count_as_sent(self) -> None:
         self._sent_at = self._loop.time()

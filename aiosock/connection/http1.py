@@ -19,11 +19,15 @@ from aiosock.protocol import http1
 
 
 class DialTimes(NamedTuple):
-    """Seconds that each stage of opening a connection took; None for a stage that there was not."""
+    """
+    Seconds that each stage of opening a connection took, None for a stage that there was not; and when it was open, in
+    time of `time.perf_counter`.
+    """
 
     dns: float | None
     connect: float | None
     tls: float | None
+    ended_at: float = 0.0
 
 
 class Connection:

@@ -4,11 +4,17 @@ Redirects (RFC 9110, 15.4): where to, with which method and body, without whose 
 
 from __future__ import annotations
 
+from time import perf_counter
+from typing import TYPE_CHECKING
+
 from aiosock.errors import BodyNotReplayable, InvalidURL, RemoteProtocolError, RequestError, TooManyRedirects
 from aiosock.message.request import BOUND_EXTENSIONS, BOUND_FIELDS, Request
 from aiosock.message.response import Response
 from aiosock.message.url import parse_url, refuse_forbidden, resolve_reference
 from aiosock.middleware.chain import Send
+
+if TYPE_CHECKING:
+    from aiosock.message.trace import Listener
 
 
 class Redirects:
@@ -64,6 +70,9 @@ class Redirects:
                 raise BodyNotReplayable(
                     f"{response.status_code} asks for the same body again, but its source can be read only once"
                 )
+            listener = request.extensions.get("on_event")
+            if listener is not None:
+                _tell(listener, request, response, following)
             history = (*history, response)
             request = following
             try:
@@ -75,6 +84,12 @@ class Redirects:
                 raise
         response.history = history
         return response
+
+
+def _tell(listener: Listener, request: Request, response: Response, following: Request) -> None:
+    from aiosock.message.trace import Redirected, tell
+
+    tell(listener, Redirected(request, perf_counter(), response, following))
 
 
 def _shown(request: Request) -> str:

@@ -189,14 +189,14 @@ def test_verbose_shows_a_host_of_ones_own_where_it_is_sent(serve: Serve, run: Ru
 def test_verbose_shows_every_redirect(serve: Serve, run: Run) -> None:
     err = run("-vL", f"{serve().url}/redirect/2").err
     assert re.findall(r"^[<>] (?:GET|HTTP).*$|^\* \w+ connection", err, re.MULTILINE) == [
-        "> GET /redirect/2 HTTP/1.1",
         "* new connection",
+        "> GET /redirect/2 HTTP/1.1",
         "< HTTP/1.1 302 Found",
+        "* reused connection",
         "> GET /redirect/1 HTTP/1.1",
-        "* reused connection",
         "< HTTP/1.1 302 Found",
-        "> GET / HTTP/1.1",
         "* reused connection",
+        "> GET / HTTP/1.1",
         "< HTTP/1.1 200 OK",
     ]
     assert stages(err).count("wait") == 3
@@ -216,8 +216,37 @@ def test_verbose_shows_informational_answers(serve: Serve, run: Run) -> None:
 
 def test_verbose_shows_the_request_that_fails(serve: Serve, run: Run) -> None:
     done = run("-v", serve(answering(b"")).url, status=1)
-    assert done.err.startswith("> GET / HTTP/1.1\n")
+    assert "\n> GET / HTTP/1.1\n" in done.err
     assert done.err.splitlines()[-1].startswith("aiosock: ")
+
+
+def test_verbose_shows_what_was_really_sent(serve: Serve, run: Run) -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            demand = [("WWW-Authenticate", 'Digest realm="r", nonce="n", qop="auth"')]
+            await peer.send(response(200) if request.header("Authorization") else response(401, b"", demand))
+
+    err = run("-v", "-u", "me:secret-1", "--digest", serve(script).url).err
+    assert re.findall(r"^[<>] (?:GET|HTTP|Auth).*$", err, re.MULTILINE) == [
+        "> GET / HTTP/1.1",
+        "< HTTP/1.1 401 Unauthorized",
+        "> GET / HTTP/1.1",
+        "> Authorization: [redacted]",
+        "< HTTP/1.1 200 OK",
+    ]
+
+
+def test_the_timeline_has_a_bar_for_each_hop_and_no_body(serve: Serve, run: Run) -> None:
+    server = serve()
+    out = run("--timeline", "-L", f"{server.url}/redirect/2?secret=1").out.decode()
+    *hops, legend = out.splitlines()
+    assert [re.sub(r" +[0-9.]+ ms .*  ", " ", line) for line in hops] == [
+        f"302 {server.url}/redirect/2",
+        f"302 {server.url}/redirect/1",
+        f"200 {server.url}/",
+    ]
+    assert all(re.search(r" ms +[pdctswr]+  http", line) for line in hops)
+    assert legend.startswith("p=pool d=dns c=connect t=tls s=send w=wait r=receive")
 
 
 def test_verbose_shows_no_secret(serve: Serve, run: Run) -> None:

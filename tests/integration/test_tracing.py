@@ -1,0 +1,264 @@
+"""What a listener is told of a request: each stage in its order, with times that fit what the response says."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any
+
+import pytest
+
+import aiosock
+from aiosock import Client, Limits
+from aiosock.message import trace
+from aiosock.message.trace import Event
+from aiosock.testing import Peer, Server, response
+from tests.kit.clients import check, checked_client, settled
+
+OK = response(body=b"ok")
+LARGE = 3_000_000
+
+
+class Listener:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    @property
+    def names(self) -> list[str]:
+        """Their names; progress that follows progress of its kind is left out."""
+        names: list[str] = []
+        for event in self.events:
+            name = type(event).__name__
+            name += f" {event.direction}" if isinstance(event, trace.BodyProgress) else ""
+            if names[-1:] != [name]:
+                names.append(name)
+        return names
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if type(event) is kind]
+
+
+@pytest.fixture
+def heard() -> Listener:
+    return Listener()
+
+
+FIRST = ["RequestQueued", "Connected", "ConnectionAcquired"]
+SENT = ["RequestHeadSent", "RequestSent"]
+ANSWERED = ["FirstByteReceived", "ResponseHeadReceived", "BodyProgress received", "ResponseDone"]
+
+
+async def test_the_stages_of_a_first_and_of_a_second_request(heard: Listener) -> None:
+    async with Server.answering(OK) as server, checked_client(on_event=heard) as client:
+        await client.get(server.url)
+        assert heard.names == [*FIRST, *SENT, *ANSWERED]
+        assert [event.at for event in heard.events] == sorted(event.at for event in heard.events)
+        assert all(event.request.url == heard.events[0].request.url for event in heard.events)
+        heard.events.clear()
+        answer = await client.get(server.url)
+        assert heard.names == ["ConnectionAcquired", *SENT, *ANSWERED]
+        [acquired] = heard.of(trace.ConnectionAcquired)
+        assert acquired.connection == answer.connection
+        assert acquired.connection.reused
+        check(client)
+
+
+async def test_names_and_tls_have_stages(heard: Listener, server_context: SSLContext, ca_file: str) -> None:
+    async with (
+        Server.answering(OK, ssl=server_context) as server,
+        checked_client(on_event=heard, verify=ca_file) as client,
+    ):
+        answer = await client.get(f"https://localhost:{server.port}/")
+        assert heard.names[:5] == ["RequestQueued", "NameResolved", "Connected", "TLSEstablished", "ConnectionAcquired"]
+        times = answer.timings
+        seconds = [event.seconds for event in heard.events[1:4]]  # type: ignore[union-attr]  # by their names
+        assert seconds == [times.dns, times.connect, times.tls]
+        assert [event.at for event in heard.events] == sorted(event.at for event in heard.events)
+
+
+@pytest.mark.parametrize("kind", ["direct", "large", "file", "iterator"])
+async def test_progress_in_sending(heard: Listener, kind: str, tmp_path: Path) -> None:
+    size = 1000 if kind == "direct" else LARGE
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * LARGE)
+
+    async def pieces() -> Any:
+        for _ in range(LARGE // 50_000):
+            yield b"x" * 50_000
+
+    contents: dict[str, Callable[[], Any]] = {
+        "direct": lambda: b"x" * size,
+        "large": lambda: b"x" * size,
+        "file": lambda: path.open("rb"),
+        "iterator": pieces,
+    }
+    content = contents[kind]()
+    try:
+        async with Server.answering(OK) as server, checked_client(on_event=heard) as client:
+            await client.post(server.url, content=content)
+            assert len(server.requests[0].body) == size
+            check(client)
+    finally:
+        if isinstance(content, io.IOBase):
+            content.close()
+    progress = [event for event in heard.of(trace.BodyProgress) if event.direction == "sent"]
+    assert progress[-1].transferred == size
+    assert [event.transferred for event in progress] == sorted({event.transferred for event in progress})
+    assert {event.total for event in progress} == {None if kind == "iterator" else size}
+    assert (len(progress) > 1) is (kind != "direct")
+    sent = [name for name in heard.names if name in ("RequestHeadSent", "BodyProgress sent", "RequestSent")]
+    assert sent == ["RequestHeadSent", "BodyProgress sent", "RequestSent"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_progress_in_receiving(heard: Listener, streamed: bool) -> None:
+    async with Server.answering(response(body=b"x" * LARGE)) as server, checked_client(on_event=heard) as client:
+        if streamed:
+            async with client.stream("GET", server.url) as answer:
+                async for _ in answer.iter_bytes():
+                    pass
+        else:
+            assert len((await client.get(server.url)).content) == LARGE
+        check(client)
+    progress = heard.of(trace.BodyProgress)
+    assert len(progress) > 5
+    assert progress[-1].transferred == LARGE
+    assert {event.total for event in progress} == {LARGE}
+    assert heard.names[-1] == "ResponseDone"
+
+
+async def test_a_redirect_is_told_with_where_it_leads(heard: Listener) -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            await peer.send(response(302, headers=[("Location", "/b")]) if request.target == "/a" else OK)
+
+    async with Server(script) as server, checked_client(on_event=heard) as client:
+        await client.get(f"{server.url}/a")
+    [redirected] = heard.of(trace.Redirected)
+    assert (redirected.response.status_code, redirected.following.target) == (302, "/b")
+    assert [event.request.target for event in heard.of(trace.ResponseHeadReceived)] == ["/a", "/b"]
+
+
+async def test_a_failure_is_told_once_and_the_close_with_it(heard: Listener) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(response(200, b"half", [("Content-Length", "10")]))
+
+    async with Server(script) as server, checked_client(on_event=heard) as client:
+        with pytest.raises(aiosock.IncompleteBody) as caught:
+            await client.get(server.url)
+        [failed] = heard.of(trace.RequestFailed)
+        assert failed.error is caught.value
+        assert len(heard.of(trace.ConnectionClosed)) == 1
+        assert heard.of(trace.ResponseDone) == []
+        await settled(client)
+
+
+async def test_a_connection_that_does_not_come_about_is_a_failure(heard: Listener) -> None:
+    async with Server.answering(OK) as server:
+        url = server.url
+    async with checked_client(on_event=heard) as client:
+        with pytest.raises(aiosock.ConnectError):
+            await client.get(url)
+        assert heard.names == ["RequestQueued", "RequestFailed"]
+
+
+async def test_a_cancellation_is_told(heard: Listener) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.wait_disconnect()
+
+    async with Server(script) as server, checked_client(on_event=heard) as client:
+        task = asyncio.ensure_future(client.get(server.url))
+        while not server.requests:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert isinstance(heard.of(trace.RequestFailed)[0].error, asyncio.CancelledError)
+        await settled(client)
+
+
+async def test_a_stale_connection_is_no_failure(heard: Listener) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(OK)
+        if peer.number == 0:
+            await peer.read_request()
+
+    async with Server(script) as server, checked_client(on_event=heard) as client:
+        await client.get(server.url)
+        heard.events.clear()
+        assert (await client.get(server.url)).text == "ok"
+        assert "RequestFailed" not in heard.names
+        assert heard.names[-1] in ("ResponseDone", "ConnectionClosed")
+
+
+async def test_a_listener_that_fails_harms_nothing(heard: Listener) -> None:
+    def broken(event: Event) -> None:
+        raise ValueError("broken listener")
+
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    try:
+        async with Server.answering(OK) as server, checked_client(on_event=broken) as client:
+            assert (await client.get(server.url)).text == "ok"
+            check(client)
+    finally:
+        asyncio.get_running_loop().set_exception_handler(None)
+    assert len(said) > 5
+    assert {str(context["exception"]) for context in said} == {"broken listener"}
+    assert said[0]["message"] == "a listener to events failed with RequestQueued"
+
+
+async def test_a_request_may_have_a_listener_of_its_own(heard: Listener) -> None:
+    own = Listener()
+    async with Server.answering(OK) as server, Client(on_event=heard, limits=Limits(max_connections=1)) as client:
+        await client.get(server.url, extensions={"on_event": own})
+    assert heard.events == []
+    assert own.names[-1] == "ResponseDone"
+
+
+def test_what_is_no_listener_is_refused() -> None:
+    with pytest.raises(aiosock.UsageError, match="on_event: takes a function of an event, not str"):
+        Client(on_event="print")  # type: ignore[arg-type]  # that is the fault
+
+
+@pytest.mark.parametrize("listened", [False, True])
+async def test_the_log_has_no_secrets(heard: Listener, listened: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            moved = response(302, headers=[("Location", "/b?secret=2"), ("Set-Cookie", "c=secret")])
+            await peer.send(moved if request.target.startswith("/a") else OK)
+
+    caplog.set_level(logging.DEBUG, "aiosock.client")
+    async with Server(script) as server, Client(on_event=heard if listened else None) as client:
+        await client.get(f"{server.url}/a?secret=1", auth=("me", "secret"), headers={"X": "secret"})
+    said = [record.getMessage() for record in caplog.records if record.name == "aiosock.client"]
+    assert said == [
+        f"GET {server.url}/a: on a new connection to 127.0.0.1:{server.port}",
+        f"GET {server.url}/a: answered 302",
+        f"GET {server.url}/a: done",
+        f"GET {server.url}/a: redirected to {server.url}/b",
+        f"GET {server.url}/b: on the reused connection to 127.0.0.1:{server.port}",
+        f"GET {server.url}/b: answered 200",
+        f"GET {server.url}/b: done",
+    ]
+    assert bool(heard.events) is listened
+
+
+async def test_without_debug_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with Server.answering(OK) as server, Client() as client:
+        await client.get(server.url)
+        assert client._on_event is None
+    assert [record for record in caplog.records if record.name.startswith("aiosock")] == []
