@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from aiosock.client.proxies import ProxyInput
+    from aiosock.connection.guard import Guard
     from aiosock.connection.proxy import Proxy
     from aiosock.message.cookies import Cookies, CookiesInput
     from aiosock.message.multipart import Files
@@ -141,6 +142,8 @@ class Client:
             returns a `Response`, and ``async close()``. It is closed with the client.
         middleware: Functions ``async def mw(request, next) -> Response`` around every request, the outermost first;
             `aiosock.middleware.order` says where they stand.
+        guard: A `Guard`: which hosts may be connected to. Proxies of the environment are then not used, others only if
+            it allows them.
         default_encoding: The encoding of a body that names none: a codec, or a function of its first bytes.
         json_encoder: What makes bytes or str of ``json=``.
         json_decoder: What `Response.json` calls with the body.
@@ -175,6 +178,7 @@ class Client:
         uds: str | os.PathLike[str] | None = None,
         transport: Transport | None = None,
         middleware: Sequence[Middleware] = (),
+        guard: Guard | None = None,
         default_encoding: DefaultEncoding = "utf-8",
         json_encoder: JSONEncoder | None = None,
         json_decoder: JSONDecoder | None = None,
@@ -213,11 +217,28 @@ class Client:
             raise UsageError(f"resolver: {type(resolver).__name__} has no method resolve")
         self._local_address = (local_address, 0) if isinstance(local_address, str) else local_address
         self._uds = os.fspath(uds) if uds is not None else None
-        self._proxies = _proxies(proxy, uds is not None, transport is not None, trust_env)
+        self._proxies = _proxies(proxy, uds is not None, transport is not None, trust_env and guard is None)
+        self._guard = guard
+        if guard is not None:
+            self._refuse_what_is_unguarded(guard)
         self._default_encoding = default_encoding
         self._json_encoder = json_encoder
         self._json_decoder = json_decoder or loads
         self._raise_for_status = raise_for_status
+
+    def _refuse_what_is_unguarded(self, guard: Guard) -> None:
+        from aiosock.connection.guard import Guard
+
+        if not isinstance(guard, Guard):
+            raise UsageError(f"guard: takes a Guard, not {type(guard).__name__}")
+        if self._uds is not None:
+            raise UsageError(f"guard: cannot be kept over a Unix socket, whatever the URL's host (uds={self._uds!r})")
+        if self._given_transport is not None:
+            raise UsageError(
+                f"guard: cannot be kept by a transport of one's own, {type(self._given_transport).__name__}"
+            )
+        if self._proxies is not None and not guard.allow_proxy:
+            raise UsageError("guard: refuses proxy=, since names are then resolved elsewhere, unless allow_proxy=True")
 
     @property
     def headers(self) -> CIMultiDict[str]:
@@ -484,6 +505,7 @@ class Client:
             local_address=self._local_address,
             uds=self._uds,
             proxies=self._proxies,
+            guard=self._guard,
         )
 
     @property
