@@ -48,9 +48,7 @@ class Rules(NamedTuple):
         return next((network for network in self.networks if address in network), None)
 
     def cover(self, other: Rules) -> bool:
-        """Return whether another one's hosts are all meant here, too."""
-        if self.everything:
-            return True
+        """Return whether another one's hosts are all meant here, too; not asked of what means everything."""
         if other.everything or not all(map(self.has_name, other.names)):
             return False
         if not all(suffix.endswith(self.suffixes) for suffix in other.suffixes):
