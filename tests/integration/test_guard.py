@@ -425,16 +425,32 @@ async def test_a_name_that_is_resolved_here_is_judged_before_a_proxy_is_asked(sc
         assert resolver.asked == ["name.example"]
 
 
-async def test_the_proxy_itself_is_the_users_own() -> None:
-    async def script(peer: Peer) -> None:
-        for answer in (b"\x05\x00", b"\x05\x00\x00\x01" + bytes(6)):
-            await peer.read()
-            await peer.send(answer)
-        await peer.read_request()
-        await peer.send(OK)
+async def socks(peer: Peer) -> None:
+    """A SOCKS5 proxy that is the host itself."""
+    for answer in (b"\x05\x00", b"\x05\x00\x00\x01" + bytes(6)):
+        await peer.read()
+        await peer.send(answer)
+    await peer.read_request()
+    await peer.send(OK)
 
-    async with Server(script) as proxy:
+
+async def test_the_proxy_itself_is_the_users_own() -> None:
+    async with Server(socks) as proxy:
         url = proxy.url.replace("http", "socks5")
         resolver = Answers(["93.184.215.14"])
         async with checked_client(guard=Guard(allow_proxy=True), proxy=url, resolver=resolver) as client:
             assert (await client.get("http://name.example/")).text == "ok"
+
+
+async def test_a_name_that_its_addresses_let_through_needs_a_look_up_here() -> None:
+    guard = Guard(allow_proxy=True, hosts=["93.184.215.0/24"])
+    async with Server(socks) as proxy:
+        for scheme, passes in (("socks5", True), ("socks5h", False)):
+            url = proxy.url.replace("http", scheme)
+            resolver = Answers(["93.184.215.14"])
+            async with checked_client(guard=guard, proxy=url, resolver=resolver) as client:
+                if passes:
+                    assert (await client.get("http://name.example/")).text == "ok"
+                else:
+                    await blocked(client, "http://name.example/")
+        assert proxy.connections == 1
