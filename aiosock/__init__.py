@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from aiosock.api import delete, get, head, options, patch, post, put, query, request, run, stream
     from aiosock.client.client import Client, Transport
     from aiosock.config import Limits, Timeout
+    from aiosock.connection.guard import Guard
     from aiosock.connection.proxy import Proxy
     from aiosock.message.cookies import Cookies
     from aiosock.message.iteration import BodyWrapper
@@ -102,6 +103,7 @@ __all__ = [
     "DNSError",
     "DecodingError",
     "DigestAuth",
+    "Guard",
     "HTTPStatusError",
     "HeadTooLarge",
     "IncompleteBody",
@@ -161,6 +163,7 @@ if not TYPE_CHECKING:
         ),
         **dict.fromkeys(("Client", "Transport"), "client.client"),
         **dict.fromkeys(("Limits", "Timeout"), "config"),
+        "Guard": "connection.guard",
         "Proxy": "connection.proxy",
         "Cookies": "message.cookies",
         "CookieJar": "message.jar",

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from aiosock.client.proxies import ProxyInput
+    from aiosock.connection.guard import Guard
     from aiosock.message.cookies import Cookies, CookiesInput
     from aiosock.message.trace import Listener
 
@@ -129,6 +130,8 @@ class Client:
             `aiosock.middleware.order` says where they stand.
         on_event: Called with what happens to every request, as it happens; `aiosock.message.trace` has the events.
             Where the logger ``aiosock.client`` is at DEBUG when the client is made, they are written there.
+        guard: A `Guard`: which hosts may be connected to. Proxies of the environment are then not used, others only if
+            it allows them.
         default_encoding: The encoding of a body that names none: a codec, or a function of its first bytes.
         json_encoder: What makes bytes or str of ``json=``.
         json_decoder: What `Response.json` calls with the body.
@@ -154,6 +157,7 @@ class Client:
         "_default_encoding",
         "_forks",
         "_given_transport",
+        "_guard",
         "_headers",
         "_json_decoder",
         "_json_encoder",
@@ -197,6 +201,7 @@ class Client:
         transport: Transport | None = None,
         middleware: Sequence[Middleware] = (),
         on_event: Listener | None = None,
+        guard: Guard | None = None,
         default_encoding: DefaultEncoding = "utf-8",
         json_encoder: JSONEncoder | None = None,
         json_decoder: JSONDecoder | None = None,
@@ -240,11 +245,28 @@ class Client:
             raise UsageError(f"resolver: {type(resolver).__name__} has no method resolve")
         self._local_address = (local_address, 0) if isinstance(local_address, str) else local_address
         self._uds = os.fspath(uds) if uds is not None else None
-        self._proxies = choose_proxies(proxy, uds is not None, transport is not None, trust_env)
+        self._proxies = choose_proxies(proxy, uds is not None, transport is not None, trust_env and guard is None)
+        self._guard = guard
+        if guard is not None:
+            self._refuse_what_is_unguarded(guard)
         self._default_encoding = default_encoding
         self._json_encoder = json_encoder
         self._json_decoder = json_decoder or loads
         self._raise_for_status = raise_for_status
+
+    def _refuse_what_is_unguarded(self, guard: Guard) -> None:
+        from aiosock.connection.guard import Guard
+
+        if not isinstance(guard, Guard):
+            raise UsageError(f"guard: takes a Guard, not {type(guard).__name__}")
+        if self._uds is not None:
+            raise UsageError(f"guard: cannot be kept over a Unix socket, whatever the URL's host (uds={self._uds!r})")
+        if self._given_transport is not None:
+            raise UsageError(
+                f"guard: cannot be kept by a transport of one's own, {type(self._given_transport).__name__}"
+            )
+        if self._proxies is not None and not guard.allow_proxy:
+            raise UsageError("guard: refuses proxy=, since names are then resolved elsewhere, unless allow_proxy=True")
 
     @property
     def headers(self) -> CIMultiDict[str]:
@@ -409,8 +431,9 @@ class Client:
                 self._personalise(request, UNSET)
             return request if self._on_event is None else self._observe(request)
         extensions = call_extensions(options, self._timeout)
-        if self._given_transport is not None and extensions.get("proxy") is not None:
-            raise UsageError("proxy: there is none on the way to a transport of one's own")
+        if self._given_transport is not None and (extensions.get("proxy") or extensions.get("guard")):
+            name = "proxy" if extensions.get("proxy") else "guard"
+            raise UsageError(f"{name}: there is none on the way to a transport of one's own")
         own = options.get("headers")
         if own is not None:
             override(headers, make_headers(own))
@@ -532,6 +555,7 @@ class Client:
             local_address=self._local_address,
             uds=self._uds,
             proxies=self._proxies,
+            guard=self._guard,
         )
 
     @property

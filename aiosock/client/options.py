@@ -25,6 +25,7 @@ from aiosock.version import __version__
 # What many clients do without is imported when it is first used.
 if TYPE_CHECKING:
     from aiosock.client.proxies import ProxyInput
+    from aiosock.connection.guard import Guard
     from aiosock.connection.proxy import Proxy
     from aiosock.message.cookies import CookiesInput
     from aiosock.message.multipart import Files
@@ -51,6 +52,7 @@ class RequestOptions(TypedDict, total=False):
     timeout: Timeout | float | None
     follow_redirects: bool | None
     proxy: ProxyInput
+    guard: Guard | None
     middleware: Sequence[Middleware]
     on_informational: Callable[[Response], None] | None
     extensions: Mapping[str, Any] | None
@@ -93,6 +95,8 @@ def call_extensions(options: RequestOptions, timeout: Timeout) -> dict[str, Any]
             raise UsageError("on_informational: takes a function of a response")
     if "proxy" in options:
         extensions["proxy"] = _proxy(options["proxy"])
+    if options.get("guard") is not None:
+        extensions["guard"] = options["guard"]
     if options.get("middleware"):
         extensions["middleware"] = middlewares(options["middleware"])
     if options.get("cookies") is not None:

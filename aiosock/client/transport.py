@@ -27,6 +27,7 @@ from aiosock.protocol.http1 import FieldSection, RequestHead
 
 if TYPE_CHECKING:
     from aiosock.client.passage import Passage
+    from aiosock.connection.guard import Guard
     from aiosock.connection.proxy import Proxy
     from aiosock.message.trace import Trace
     from aiosock.message.url import Location
@@ -36,6 +37,9 @@ MAX_ORIGINS: Final = 1024
 MAX_HEADS: Final = 256
 MAX_SECTIONS: Final = 64
 MAX_SECTION_BYTES: Final = 4096
+
+OWN_WAY: Final = frozenset({"server_name", "proxy", "guard"})
+"""Extensions with which a request takes another connection than its URL alone would say."""
 
 _DEFAULT_TIMEOUT: Final = Timeout()
 _PROXY_AUTHORIZATION: Final = istr("Proxy-Authorization")
@@ -64,6 +68,7 @@ class NetworkTransport:
         local_address: The address and port to connect from, None for any.
         uds: The path of a Unix socket to connect to, whatever the URL's host.
         proxies: Which requests go through a proxy; none over a Unix socket.
+        guard: Which hosts may be connected to.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class NetworkTransport:
         local_address: tuple[str, int] | None,
         uds: str | None,
         proxies: Proxies | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._dialer = Dialer(resolver, limits, tls)
         self.pool: Pool[Connection] = Pool(self._dialer.dial, limits)
@@ -88,6 +94,7 @@ class NetworkTransport:
         self._local_address = local_address
         self._uds = uds
         self._proxies = proxies
+        self._guards = () if guard is None else (guard,)
 
     async def send(self, request: Request, trace: Trace | None = None) -> Response:
         """
@@ -95,12 +102,13 @@ class NetworkTransport:
 
         ``request.extensions`` may have ``timeout`` (a `Timeout`), ``deadline`` (when all must be over, in time of
         the loop), ``server_name`` (for SNI and verification), ``proxy`` (what names one, or None for none, whatever the
-        rules say), ``on_informational`` (called with each 1xx answer) and ``trailers`` (pairs, or a function that
-        returns them once the body is sent; the body must be chunked), and ``on_event`` (a listener, see
-        `aiosock.message.trace`).
+        rules say), ``guard`` (a `Guard` that counts as well as the client's), ``on_informational`` (called with each
+        1xx answer), ``trailers`` (pairs, or a function that returns them once the body is sent; the body must be
+        chunked) and ``on_event`` (a listener, see `aiosock.message.trace`).
 
         Raises:
             RequestError: It failed.
+            BlockedAddress: A guard refuses the host; nothing was connected to for it.
             UsageError: The request cannot be sent as it is.
         """
         now = perf_counter()
@@ -112,7 +120,7 @@ class NetworkTransport:
         if not isinstance(timeout, Timeout):
             timeout = as_timeout(timeout)
         deadline: float = extensions.get("deadline", math.inf)
-        origin = None if "server_name" in extensions or "proxy" in extensions else self._origins.get(location.origin)
+        origin = self._origins.get(location.origin) if OWN_WAY.isdisjoint(extensions) else None
         passage: Passage | None = None
         if origin is None:
             origin = self._origin(request)
@@ -172,9 +180,13 @@ class NetworkTransport:
             raise
 
     def _origin(self, request: Request) -> Origin:
-        """Return what the request's connection has to lead to, and remember it; the only place where that is made."""
+        """
+        Return what the request's connection has to lead to, and remember it; the only place where that is made.
+
+        What is remembered has passed the client's guard: scheme, host and port are all that it asks about.
+        """
         location, extensions = request.location, request.extensions
-        usual = "server_name" not in extensions and "proxy" not in extensions
+        usual = OWN_WAY.isdisjoint(extensions)
         if usual and (known := self._proxied.get(location.origin)) is not None:
             return known
         secure = location.scheme == "https"
@@ -184,6 +196,9 @@ class NetworkTransport:
             if not isinstance(server_name, str):
                 raise UsageError("the extension server_name is a str")
         proxy = self._proxy_for(request)
+        guards = self._guards_for(request)
+        if guards:
+            self._check(guards, location, proxy)
         forwards = proxy is not None and not secure and not proxy.is_socks
         origin = Origin(
             *((proxy.scheme, proxy.host, proxy.port) if proxy is not None and forwards else location.origin),
@@ -192,6 +207,7 @@ class NetworkTransport:
             self._local_address,
             self._uds,
             proxy,
+            guards,
         )
         if usual:
             origins = self._origins if proxy is None else self._proxied
@@ -211,6 +227,33 @@ class NetworkTransport:
         if self._proxies is None or self._uds is not None or "proxy" in request.extensions:
             return None
         return self._proxies.proxy_for(request.location)
+
+    def _guards_for(self, request: Request) -> tuple[Guard, ...]:
+        """Return the client's guard and the request's: one more can only refuse more."""
+        given = request.extensions.get("guard")
+        if given is None or given in self._guards:
+            return self._guards
+        from aiosock.connection.guard import Guard
+
+        if not isinstance(given, Guard):
+            raise UsageError(f"the extension guard is a Guard, not {type(given).__name__}")
+        return (*self._guards, given)
+
+    def _check(self, guards: tuple[Guard, ...], location: Location, proxy: Proxy | None) -> None:
+        """
+        Refuse what guards refuse of the URL, and the ways on which they could not see where it leads.
+
+        Raises:
+            BlockedAddress: The URL.
+            UsageError: The way.
+        """
+        if self._uds is not None:
+            raise UsageError(f"guard: the connection is over the Unix socket {self._uds}, whatever the URL's host")
+        if proxy is not None and not all(guard.allow_proxy for guard in guards):
+            raise UsageError(f"guard: the proxy {proxy} is used with allow_proxy=True alone")
+        remote = proxy is not None and proxy.scheme not in ("socks4", "socks5")
+        for guard in guards:
+            guard.check_target(*location.origin, remote=remote)
 
     def _passage(self, request: Request, origin: Origin) -> Passage:
         from aiosock.client.passage import Passage

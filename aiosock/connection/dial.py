@@ -1,5 +1,5 @@
 """
-From an origin to an open connection: resolve, race, proxy, TLS, ALPN.
+From an origin to an open connection: resolve, guard, race, proxy, TLS, ALPN.
 
 `Origin` is the one place that says what makes two connections interchangeable.
 """
@@ -27,6 +27,7 @@ from aiosock.network.tls import TLSSettings, TLSStream, is_live, start_tls
 if TYPE_CHECKING:
     import ssl
 
+    from aiosock.connection.guard import Guard
     from aiosock.connection.proxy import Credentials, Proxy
     from aiosock.protocol.socks import Version
 
@@ -55,6 +56,7 @@ class Origin(NamedTuple):
         uds: The path of a Unix socket that is connected to instead, None for TCP.
         proxy: Through which it is reached, None for directly. Where that sends the requests on itself, host and port
             are the proxy's: one connection to it serves all hosts.
+        guards: What it passed, name and addresses, all of these: none is reused that was opened without.
     """
 
     scheme: str
@@ -65,6 +67,7 @@ class Origin(NamedTuple):
     local_address: tuple[str, int] | None
     uds: str | None
     proxy: Proxy | None = None
+    guards: tuple[Guard, ...] = ()
 
     @property
     def forwards(self) -> bool:
@@ -118,6 +121,7 @@ class Dialer:
             ConnectError: No address could be connected to; each is listed with its reason.
             ProxyError: The proxy cannot be reached, or refuses.
             TLSError: The handshake failed or the peer is not to be trusted.
+            BlockedAddress: A guard refuses one of its addresses; none was connected to.
         """
         dns: float | None = None
         started = perf_counter()
@@ -129,7 +133,7 @@ class Dialer:
             where = f" through the proxy {origin.proxy.address}"
             stream, dns = await self._pass(origin, origin.proxy, report)
         else:
-            stream, dns = await self._connect(origin.host, origin.port, origin, report)
+            stream, dns = await self._connect(origin.host, origin.port, origin, report, origin.guards)
         connected = ended = perf_counter()
         tls: float | None = None
         if origin.tls is not None:
@@ -142,7 +146,7 @@ class Dialer:
         return Connection(stream, self._limits, times, self._outbox)
 
     async def _connect(
-        self, host: str, port: int, origin: Origin, report: Callable[[str], None]
+        self, host: str, port: int, origin: Origin, report: Callable[[str], None], guards: tuple[Guard, ...] = ()
     ) -> tuple[Stream, float | None]:
         """Return a stream to a host on the way to an origin, and the seconds that looking its name up took."""
         dns: float | None = None
@@ -152,6 +156,9 @@ class Dialer:
             started = perf_counter()
             addresses = await self._resolve(host, port, report)
             dns = perf_counter() - started
+        # Here, where nothing changes them any more: what is looked at is what is connected to.
+        for guard in guards:
+            guard.check_addresses(host, addresses)
         report(_connecting(tuple(addresses), port))
         if len(addresses) == 1:
             return await connect_tcp(addresses[0], port, local_address=origin.local_address), dns
@@ -276,6 +283,8 @@ class Dialer:
         if is_address(origin.host) or proxy.scheme in ("socks4a", "socks5h"):
             return [origin.host]
         addresses = await self._resolve(origin.host, origin.port, report)
+        for guard in origin.guards:
+            guard.check_addresses(origin.host, addresses)
         if proxy.scheme == "socks4":
             addresses = [address for address in addresses if ":" not in address]
             if not addresses:

@@ -17,6 +17,7 @@ from aiosock.client.transport import (
     MAX_SECTIONS,
     NetworkTransport,
 )
+from aiosock.connection.guard import Guard
 from aiosock.connection.proxy import Proxy
 from aiosock.message.url import Location
 from aiosock.network.tls import TLSSettings
@@ -24,8 +25,10 @@ from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Server, response
 
 
-def make_transport() -> NetworkTransport:
-    return NetworkTransport(limits=Limits(), resolver=SystemResolver(), tls=TLSSettings(), local_address=None, uds=None)
+def make_transport(guard: Guard | None = None) -> NetworkTransport:
+    return NetworkTransport(
+        limits=Limits(), resolver=SystemResolver(), tls=TLSSettings(), local_address=None, uds=None, guard=guard
+    )
 
 
 async def test_a_transport_sends_a_request_as_it_is() -> None:
@@ -202,6 +205,36 @@ async def test_large_targets_are_not_remembered() -> None:
     await transport.close()
 
 
+# Guarded
+
+
+async def test_an_origin_that_passed_the_guard_is_remembered_and_one_that_did_not_is_not() -> None:
+    transport = make_transport(Guard(ports=[80]))
+    good, bad = Request("GET", "http://a.example/"), Request("GET", "http://a.example:81/")
+    origin = transport._origin(good)
+    assert origin.guards == (Guard(ports=[80]),)
+    for _ in range(2):
+        assert transport._origin(good) == origin
+        with pytest.raises(aiosock.BlockedAddress):
+            transport._origin(bad)
+    assert transport._origins == {("http", "a.example", 80): origin}
+    await transport.close()
+
+
+async def test_an_origin_with_a_guard_of_the_request_is_not_remembered() -> None:
+    transport = make_transport()
+    guarded = Request("GET", "http://a.example/", extensions={"guard": Guard()})
+    assert transport._origin(guarded).guards == (Guard(),)
+    assert not transport._origins
+    assert transport._origin(Request("GET", "http://a.example/")).guards == ()
+    assert transport._origin(guarded).guards == (Guard(),)
+    transport._guards = (Guard(ports=[80]),)
+    assert transport._origin(guarded).guards == (Guard(ports=[80]), Guard())
+    transport._guards = (Guard(),)
+    assert transport._origin(guarded).guards == (Guard(),)
+    await transport.close()
+
+
 # Through proxies
 
 
@@ -220,12 +253,12 @@ async def test_what_an_origin_is_through_a_proxy() -> None:
     proxy, socks = Proxy("https://p.example"), Proxy("socks5://s.example")
     transport._proxies = Rules(proxy)
     plain = transport._origin(Request("GET", "http://a.example/"))
-    assert plain == ("https", "p.example", 443, "", None, None, None, proxy)
+    assert plain == ("https", "p.example", 443, "", None, None, None, proxy, ())
     assert plain == transport._origin(Request("GET", "http://b.example:81/"))
     secure = transport._origin(Request("GET", "https://a.example/"))
-    assert secure == ("https", "a.example", 443, "a.example", transport._tls, None, None, proxy)
+    assert secure == ("https", "a.example", 443, "a.example", transport._tls, None, None, proxy, ())
     given = transport._origin(Request("GET", "http://a.example/", extensions={"proxy": socks}))
-    assert given == ("http", "a.example", 80, "", None, None, None, socks)
+    assert given == ("http", "a.example", 80, "", None, None, None, socks, ())
     named = transport._origin(Request("GET", "https://a.example/", extensions={"server_name": "b.example"}))
     assert (named.server_name, named.proxy) == ("b.example", proxy)
     # The short road of `send` asks for those alone that are reached directly.

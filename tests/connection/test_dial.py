@@ -12,6 +12,7 @@ import pytest
 import aiosock
 from aiosock.config import Limits
 from aiosock.connection.dial import MAX_ASKING, MAX_PROXIES, Dialer, Origin, is_address
+from aiosock.connection.guard import Guard
 from aiosock.connection.http1 import Connection
 from aiosock.connection.proxy import Proxy
 from aiosock.network.tls import TLSSettings
@@ -134,6 +135,33 @@ async def test_one_session_serves_until_it_is_refused(certificates: Certificates
 )
 def test_what_is_an_address(host: str, expected: bool) -> None:
     assert is_address(host) is expected
+
+
+async def test_guards_see_all_addresses_before_the_first_is_connected_to() -> None:
+    async with Server.answering(response()) as server:
+        plain = origin_of(server)
+        ours, strict = Guard(allow_private=True), Guard()
+        for addresses in (["127.0.0.1"], ["127.0.0.1", "8.8.8.8"], ["::ffff:127.0.0.1"]):
+            dialer = Dialer(Pinned(*addresses), Limits())
+            for guards in ((strict,), (ours, strict), (strict, ours)):
+                with pytest.raises(aiosock.BlockedAddress, match=f"the guard refuses {plain.host}: .*127.0.0.1"):
+                    await dialer.dial(plain._replace(guards=guards), lambda _: None)
+        assert not server.connections
+        connection = await Dialer(Pinned("127.0.0.1"), Limits()).dial(plain._replace(guards=(ours,)), lambda _: None)
+        connection.close()
+
+
+async def test_an_address_in_the_origin_is_guarded_as_well() -> None:
+    dialer = Dialer(Pinned(), Limits())
+    with pytest.raises(aiosock.BlockedAddress, match="the guard refuses ::1%lo: it is loopback"):
+        await dialer.dial(Origin("http", "::1%lo", 9, "", None, None, None, None, (Guard(),)), lambda _: None)
+
+
+def test_what_was_opened_with_another_guard_is_another_origin() -> None:
+    plain = Origin("http", "a.example", 80, "", None, None, None)
+    origins = [plain, *(plain._replace(guards=guards) for guards in ((Guard(),), (Guard(ports=[80]),)))]
+    assert len(set(origins)) == 3
+    assert plain._replace(guards=(Guard(),)) == origins[1]
 
 
 async def test_requests_on_all_its_connections_leave_by_one_outbox() -> None:

@@ -408,3 +408,59 @@ def test_a_token_is_asked_for_once_and_serves_all(serve: Serve, run: Run) -> Non
     run("oauth.py", f"{server.url}/token", "id", *[f"{server.url}/{n}" for n in range(5)], CLIENT_SECRET="s3cret")
     assert targets(server).count("/token") == 1
     assert len(server.requests) == 6
+
+
+# guarded_fetch.py
+
+
+async def strange_site(peer: Peer) -> None:
+    """Pages that cost too much, or lead to where they should not."""
+    to = {"/loop": "/loop", "/in": f"//127.0.0.2:{peer.server.port}/", "/cloud": "http://169.254.169.254/latest/"}
+    while request := await peer.read_request():
+        if request.target in to:
+            await peer.send(response(302, b"", [("Location", to[request.target])]))
+        else:
+            await peer.send(response(200, b"x" * 5000 if request.target == "/large" else b"hello"))
+
+
+def test_what_strangers_give_is_fetched_within_bounds_or_refused_in_a_line(serve: Serve, run: Run) -> None:
+    public, intern = serve(strange_site), serve()
+    options = ["--allow", "127.0.0.1", "--port", public.port, "--max-bytes", 1000, "--seconds", 5]
+    urls = {
+        f"{public.url}/page": "200, 5 bytes",
+        f"{public.url}/large": "too large: ",
+        f"{public.url}/loop": "too many redirects: ",
+        f"{public.url}/in": "refused: the guard refuses 127.0.0.2: it is loopback",
+        f"{public.url}/cloud": "refused: the guard refuses 169.254.169.254: 80 is none of the ports",
+        intern.url: f"refused: the guard refuses 127.0.0.1: {intern.port} is none of the ports",
+        f"http://0x7f.2:{public.port}/": "refused: the guard refuses 0x7f.2: 127.0.0.2 is loopback",
+        "ftp://127.0.0.1/": "no URL: ",
+    }
+    told = run("guarded_fetch.py", *options, *urls, status=1).stdout.splitlines()
+    assert len(told) == len(urls)
+    for line, (url, came) in zip(told, urls.items(), strict=True):
+        assert line.startswith(f"{url!r}: {came}")
+    assert not intern.connections
+
+
+def test_by_default_nothing_but_what_is_public_is_fetched(serve: Serve, run: Run) -> None:
+    server = serve()
+    done = run("guarded_fetch.py", "--port", server.port, server.url, f"http://localhost:{server.port}/", status=1)
+    assert [": refused: " in line and "loopback" in line for line in done.stdout.splitlines()] == [True, True]
+    assert not server.connections
+
+
+def test_a_fetch_that_takes_too_long_is_given_up(serve: Serve, run: Run) -> None:
+    async def silent(peer: Peer) -> None:
+        await peer.wait_disconnect()
+
+    server = serve(silent)
+    done = run(
+        "guarded_fetch.py", "--allow", "127.0.0.1", "--port", server.port, "--seconds", 0.2, server.url, status=1
+    )
+    assert ": too slow: " in done.stdout
+
+
+def test_what_is_no_network_is_bad_usage_of_the_guarded_fetch(run: Run) -> None:
+    done = run("guarded_fetch.py", "--allow", "10.0.0.1/8", "http://name.example/", status=2)
+    assert "hosts has '10.0.0.1/8'" in done.stderr

@@ -487,6 +487,8 @@ async def test_a_transport_of_ones_own_is_held_to_its_promise() -> None:
             await client.get("http://h/")
         with pytest.raises(aiosock.UsageError, match="proxy: there is none on the way to a transport"):
             await client.get("http://h/", proxy="http://p/")
+        with pytest.raises(aiosock.UsageError, match="guard: there is none on the way to a transport"):
+            await client.get("http://h/", guard=aiosock.Guard())
     with pytest.raises(aiosock.UsageError, match="proxy: there is none on the way to a transport"):
         Client(transport=Odd(), proxy="http://p/")
 
