@@ -122,7 +122,6 @@ class EventParser:
             if self._line:
                 self._line += line
                 line = bytes(self._line)
-                self._check(len(line))
                 self._line = bytearray()
             event = self._take_line(line)
             if event is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -40,7 +41,7 @@ def outcome(pieces: Iterable[bytes], limit: int | None) -> tuple[list[Event], bo
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 # The examples of the standard
@@ -167,6 +168,12 @@ def test_a_type_is_for_one_event_and_the_last_of_several_counts() -> None:
 def test_an_id_stays_until_another_or_an_empty_one_comes() -> None:
     stream = "id: …\ndata\n\ndata\n\nid: 2\n\ndata\n\nid\ndata\n\n".encode()
     assert [event.id for event in parse(stream)] == ["…", "…", "2", ""]
+
+
+def test_an_id_without_data_is_no_event_and_counts() -> None:
+    parser = EventParser(None)
+    assert list(parser.feed(b"id: 5\n\n")) == []
+    assert parser.last_event_id == "5"
 
 
 def test_an_id_with_a_nul_is_ignored_and_told(caplog: pytest.LogCaptureFixture) -> None:
