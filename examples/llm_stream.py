@@ -17,7 +17,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import aiosock
 
@@ -29,7 +29,7 @@ class AnswerError(Exception):
     """The answer is none, or stops in the middle, for the reason that the message tells."""
 
 
-async def tokens(client: aiosock.Client, url: str, model: str, question: str) -> AsyncIterator[str]:
+async def tokens(client: aiosock.Client, url: str, model: str, question: str) -> AsyncGenerator[str, None]:
     """Yield the pieces of the answer to a question, each as soon as it arrives."""
     ask = {"model": model, "stream": True, "messages": [{"role": "user", "content": question}]}
     async with client.events(url, method="POST", json=ask, timeout=TIMEOUT) as stream:

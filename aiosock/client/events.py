@@ -194,7 +194,6 @@ class EventStream:
             raise
         else:
             self._fruitful = True
-            self._failures = 0
             return event
         return None
 
@@ -216,8 +215,7 @@ class EventStream:
         """
         self._failures = failures
         self._over = (
-            not self._reconnect
-            or not _may_pass(error)
+            not _may_pass(error)
             or (self._attempts is not None and failures >= self._attempts)
             or rest_seconds > MAX_RETRY_AFTER_SECONDS
         )
@@ -361,17 +359,16 @@ def _check_type(response: Response) -> None:
 
 
 def _retry_after_seconds(response: Response, now: float) -> float:
-    """Return how long a server wants to be left alone (RFC 9110, 10.2.3); 0 where it does not say."""
+    """Return how long a server wants to be left alone (RFC 9110, 10.2.3); 0 or less where it does not."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        # More digits than these are more than is ever waited for.
-        return float(value[:20])
+        return float(value)
     if not value:
         return 0.0
     from email.utils import parsedate_to_datetime
 
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+        return parsedate_to_datetime(value).timestamp() - now
     except (ValueError, OverflowError):
         logger.debug("ignored a Retry-After that is neither seconds nor a date")
         return 0.0

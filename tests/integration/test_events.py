@@ -103,6 +103,7 @@ async def test_each_event_is_seen_before_the_next_is_sent(coding: str) -> None:
                 assert (await anext(events)).data == str(number)
                 event.set()
             if coding == "identity":
+                # The others were flushed, and not finished.
                 assert await anext(events, None) is None
         await settled(client)
 
