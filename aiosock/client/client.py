@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from json import loads
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
@@ -388,7 +389,7 @@ class Client:
         headers.setdefault("Cache-Control", "no-store")
         options["headers"] = headers
         return EventStream(
-            self,
+            partial(self._send, stream=True),
             self._build(method, url, options),
             last_event_id=last_event_id,
             reconnect=reconnect,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from random import random
 from time import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from aiosock.errors import (
     HTTPStatusError,
@@ -31,10 +31,8 @@ from aiosock.errors import (
 from aiosock.message.iteration import EventIterator
 from aiosock.message.request import Request
 from aiosock.message.response import Response
+from aiosock.middleware.chain import Send
 from aiosock.protocol.eventstream import ServerSentEvent
-
-if TYPE_CHECKING:
-    from aiosock.client.client import Client
 
 RETRY_SECONDS: Final = 3.0
 """How long to wait before reconnecting, unless the stream says otherwise."""
@@ -69,7 +67,7 @@ class EventStream:
     Where waiting for an event is cancelled, the connection is gone, and the next event is asked of another one.
 
     Args:
-        client: Sends the requests.
+        send: Sends a request, and returns the response as soon as its head is there.
         request: The request; a copy of it is sent for each connection.
         last_event_id: Where to take up the stream.
         reconnect: Whether to reconnect; None where that is safe.
@@ -84,7 +82,7 @@ class EventStream:
 
     def __init__(
         self,
-        client: Client,
+        send: Send,
         request: Request,
         *,
         last_event_id: str,
@@ -95,7 +93,7 @@ class EventStream:
         clock: Callable[[], float] = time,
     ) -> None:
         _check(last_event_id, attempts, max_event_bytes)
-        self._client = client
+        self._send = send
         self._request = request
         self._reconnect = _may_reconnect(request, reconnect)
         self._attempts = attempts
@@ -278,7 +276,7 @@ class EventStream:
         request = self._request.replace()
         if self._last_event_id:
             self._name_last(request)
-        response = await self._client._send(request, True)
+        response = await self._send(request)
         self._response = response
         if self._over or response.status_code == 204:
             self._over = True

@@ -6,15 +6,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import formatdate
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 import aiosock
 from aiosock import Client, Request, Response, Timeout
-from aiosock.client.events import EventStream
+from aiosock.client.events import EventStream, _retry_after_seconds
 from tests.pool.fakes import ClockLoop, turns
 
 URL = "http://h/events?key=secret"
@@ -124,7 +126,9 @@ def open_stream(client: Client, *, chance: float = 1.0, method: str = "GET", **o
     """What `Client.events` returns, without chance and with a fixed time of day."""
     settings = {"last_event_id": "", "reconnect": None, "attempts": None, "max_event_bytes": None, **options}
     request = client.build_request(method, URL)
-    return EventStream(client, request, random=lambda: chance, clock=lambda: NOW, **settings)
+    return EventStream(
+        partial(client._send, stream=True), request, random=lambda: chance, clock=lambda: NOW, **settings
+    )
 
 
 async def read(site: Site, **options: Any) -> list[str]:
@@ -412,6 +416,12 @@ async def test_a_server_that_wants_more_than_a_day_is_given_up(value: str) -> No
     await read_until_error(Site(events(), refusal(503, Retry_After=value)), aiosock.HTTPStatusError)
 
 
+@given(value=st.text('0123456789 :,+-;()aeJnMoGT.\\"é', max_size=40) | st.text(max_size=20))
+def test_no_retry_after_makes_it_fail(value: str) -> None:
+    seconds = _retry_after_seconds(Response(503, headers=CIMultiDict({"Retry-After": value})), NOW)
+    assert isinstance(seconds, float)
+
+
 @timed
 async def test_a_client_that_raises_for_status_reconnects_all_the_same() -> None:
     site = Site(events(), refusal(503, Retry_After="9"), NO_CONTENT)
@@ -628,3 +638,47 @@ async def test_a_wait_to_connect_that_is_cancelled_goes_on_where_it_was() -> Non
             await asyncio.wait_for(anext(stream), 2)
         assert (await anext(stream)).data == "2"
     assert site.waits == [3]
+
+
+# All together
+
+
+@given(
+    cuts=st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["end", "lost", "silent", "refused", "busy"]))),
+    line_end=st.sampled_from(["\n", "\r", "\r\n"]),
+    size=st.integers(1, 50),
+)
+def test_from_a_server_that_takes_up_where_it_was_every_event_comes_once(
+    cuts: list[tuple[int, str]], line_end: str, size: int
+) -> None:
+    """Whatever happens to its connections, and wherever their bytes are cut."""
+    ends: dict[str, tuple[Piece, ...]] = {
+        "end": (),
+        "lost": (aiosock.ReadError("lost"),),
+        "silent": (aiosock.ReadTimeout("silent"),),
+    }
+    left = list(cuts)
+
+    class Resuming(Site):
+        async def send(self, request: Request) -> Response:
+            seen = int(request.headers.get("Last-Event-ID", "0"))
+            wanted = [f"id: {number}{line_end}data: {number}{line_end * 2}" for number in range(seen + 1, 6)]
+            stream = "".join(wanted).encode()
+            length, how = left.pop(0) if left else (len(stream), "end")
+            if not self.requests:
+                how = how if how in ends else "end"
+            pieces = [stream[start : min(start + size, length)] for start in range(0, min(length, len(stream)), size)]
+            if how == "refused":
+                answer: Answer = aiosock.ConnectError("refused")
+            elif how == "busy":
+                answer = refusal(503)
+            else:
+                answer = events(*pieces, *ends[how]) if wanted else NO_CONTENT
+            self.answers.append(answer)
+            return await super().send(request)
+
+    async def main() -> list[str]:
+        return await read(Resuming())
+
+    with asyncio.Runner(loop_factory=ClockLoop) as runner:
+        assert runner.run(main()) == ["1", "2", "3", "4", "5"]
