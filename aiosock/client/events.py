@@ -183,7 +183,7 @@ class EventStream:
             self._leave(events)
             # Silence is no sign of a server that is in trouble.
             failed = not self._fruitful and not isinstance(error, ReadTimeout)
-            if not self._goes_on(error, self._failures + 1 if failed else 0):
+            if not self._goes_on(error, self._failures + 1 if failed else 0, 0.0):
                 raise
         except BaseException:
             if self._reconnect:
@@ -202,7 +202,7 @@ class EventStream:
             self._retry_seconds = events.retry / 1000
         self._events = None
 
-    def _goes_on(self, error: RequestError | HTTPStatusError, failures: int, rest_seconds: float = 0.0) -> bool:
+    def _goes_on(self, error: RequestError | HTTPStatusError, failures: int, rest_seconds: float) -> bool:
         """
         Say when to connect again after an error; False where it is to be raised.
 
@@ -246,19 +246,20 @@ class EventStream:
         seconds = self._due - asyncio.get_running_loop().time()
         if seconds > 0:
             try:
-                await asyncio.wait_for(self._closed.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._closed.wait()
             except TimeoutError:
                 pass
         if self._over:
             return
         try:
             await self._connect()
-        except HTTPStatusError as error:
-            rest = _retry_after_seconds(error.response, self._clock())
+        except (HTTPStatusError, RequestError) as error:
+            if self._over:
+                # It was closed meanwhile: nobody waits for what came of it.
+                return
+            rest = _retry_after_seconds(error.response, self._clock()) if isinstance(error, HTTPStatusError) else 0.0
             if not self._goes_on(error, self._failures + 1, rest):
-                raise
-        except RequestError as error:
-            if not self._goes_on(error, self._failures + 1):
                 raise
         except Exception:
             self._over = True

@@ -126,9 +126,8 @@ def open_stream(client: Client, *, chance: float = 1.0, method: str = "GET", **o
     """What `Client.events` returns, without chance and with a fixed time of day."""
     settings = {"last_event_id": "", "reconnect": None, "attempts": None, "max_event_bytes": None, **options}
     request = client.build_request(method, URL)
-    return EventStream(
-        partial(client._send, stream=True), request, random=lambda: chance, clock=lambda: NOW, **settings
-    )
+    send = partial(client._send, stream=True)
+    return EventStream(send, request, random=lambda: chance, clock=lambda: NOW, **settings)
 
 
 async def read(site: Site, **options: Any) -> list[str]:
@@ -603,6 +602,23 @@ async def test_closing_while_it_connects_gives_the_new_connection_up() -> None:
     async with Client(transport=site) as client, open_stream(client) as stream:
         assert [event async for event in stream] == []
         assert site.sources[1].log[-1] == "close"
+
+
+@pytest.mark.parametrize(
+    "answer", [aiosock.ConnectError("refused"), refusal(503), refusal(404)], ids=["refused", "503", "404"]
+)
+@timed
+async def test_closing_while_it_fails_to_connect_is_the_end_and_no_error(answer: Answer) -> None:
+    class Slow(Site):
+        async def send(self, request: Request) -> Response:
+            if len(self.requests) == 1:
+                await stream.close()
+            return await super().send(request)
+
+    site = Slow(events(), answer)
+    async with Client(transport=site, raise_for_status=True) as client, open_stream(client) as stream:
+        assert [event async for event in stream] == []
+    assert len(site.requests) == 2
 
 
 @timed
