@@ -34,6 +34,7 @@ from aiosock.config import Limits, Timeout, as_timeout
 from aiosock.errors import ClientClosed, RequestError, TimeoutException, TotalTimeout, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import JSONEncoder
+from aiosock.message.iteration import MAX_EVENT_BYTES
 from aiosock.message.request import AUTHORIZATION, HeadersInput, Request, assemble, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.middleware.auth import Auth, AuthInput, as_auth
@@ -49,6 +50,7 @@ from aiosock.pool.pool import PoolStats
 if TYPE_CHECKING:
     from yarl import URL
 
+    from aiosock.client.events import EventStream
     from aiosock.client.proxies import ProxyInput
     from aiosock.connection.guard import Guard
     from aiosock.message.cookies import Cookies, CookiesInput
@@ -395,6 +397,68 @@ class Client:
         Args and raises: as `request`.
         """
         return StreamContext(self, self._build(method, url, options))
+
+    def events(
+        self,
+        url: str | URL,
+        *,
+        method: str = "GET",
+        last_event_id: str = "",
+        reconnect: bool | None = None,
+        attempts: int | None = None,
+        max_event_bytes: int | None = MAX_EVENT_BYTES,
+        **options: Unpack[RequestOptions],
+    ) -> EventStream:
+        """
+        Read server-sent events, and reconnect when the connection is lost::
+
+            async with client.events(url) as stream:
+                async for event in stream:
+                    print(event.event, event.data)
+
+        The first connection is made on entering, and has one try. Later ones follow when the stream ends, the network
+        fails, or the server answers 429, 500, 502, 503 or 504: after what ``retry:`` said, 3 seconds where it said
+        nothing, or ``Retry-After`` if that is more (but not more than a day); while failures repeat, after a time that
+        grows up to a minute. Each names the last event's ID. The stream is over for good with 204 (No Content),
+        `EventStream.close`, any other error, and a certificate that is not trusted.
+
+        ``Timeout.read`` bounds the silence of a stream, whose comments count as sound: 30 seconds unless you say
+        otherwise. What has been silent for longer is taken for lost; servers that are silent for longer want
+        ``timeout=Timeout(read=None)``. ``Timeout.total`` bounds the time to each response's head.
+
+        Args:
+            url: As for `request`.
+            method: As for `request`.
+            last_event_id: The ID of the last event seen, to take up an earlier stream.
+            reconnect: False for one connection, whose end is the stream's, and whose errors are raised; True to
+                reconnect whatever the method is. Left out, GET and other safe methods reconnect, and the rest (POST,
+                say), and a body that can be read only once, do not.
+            attempts: How many connections in a row may fail before the error is raised; None for no bound. One that
+                brought an event, came to its end or just fell silent has not failed.
+            max_event_bytes: The most that one event, or one line, may take up; None for no limit.
+            options: As for `request`.
+
+        Raises:
+            HTTPStatusError: A status other than 200 and 204, on entering or, if it is none of the above, later.
+            RemoteProtocolError: The Content-Type is not text/event-stream; `Response.iter_events` does not ask.
+            ContentTooLarge: An event passes the limit (raised by the iteration).
+            RequestError: It failed, and is not tried again.
+            UsageError: As `request`; also for reconnecting with a body that can be read only once.
+        """
+        from aiosock.client.events import EventStream
+
+        headers = make_headers(options.get("headers"))
+        headers.setdefault("Accept", "text/event-stream")
+        headers.setdefault("Cache-Control", "no-store")
+        options["headers"] = headers
+        return EventStream(
+            partial(self._send, stream=True),
+            self._build(method, url, options),
+            last_event_id=last_event_id,
+            reconnect=reconnect,
+            attempts=attempts,
+            max_event_bytes=max_event_bytes,
+        )
 
     def build_request(self, method: str, url: str | URL, **options: Unpack[RequestOptions]) -> Request:
         """Return the request that `request` would send, to be changed with `Request.replace` and given to `send`."""

@@ -1,5 +1,6 @@
 """
-A response's body on its way in: where it comes from, and the iterators over its bytes, its text and its lines.
+A response's body on its way in: where it comes from, and the iterators over its bytes, its text, its lines and its
+events.
 
 The iterators are classes with `close`, so that nothing has to be finalised when a loop is left early.
 """
@@ -10,19 +11,25 @@ import asyncio
 import codecs
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from multidict import CIMultiDict
 
-from aiosock.errors import RequestError, StreamConsumed
+from aiosock.errors import ContentTooLarge, RequestError, StreamConsumed
 from aiosock.message.charset import LONGEST_MARK_BYTES, codec_for
 from aiosock.message.decoding import PIECE_BYTES, Pipeline
 from aiosock.message.request import Request
+
+# Few bodies are event streams.
+if TYPE_CHECKING:
+    from aiosock.protocol.eventstream import EventParser, ServerSentEvent
 
 # When so much has been decoded, the other tasks of the loop have their turn.
 MAX_BYTES_PER_TURN: Final = 1024 * 1024
 # What a piece costs besides its bytes, in bytes: many tiny pieces are work too.
 PIECE_COST: Final = 1024
+# The bytes of one event of an event stream, unless the caller says otherwise.
+MAX_EVENT_BYTES: Final = 1024 * 1024
 
 
 class BodySource(Protocol):
@@ -408,3 +415,56 @@ class LineIterator:
     async def close(self) -> None:
         """Give up what is left of the body; never waits."""
         await self._text.close()
+
+
+class EventIterator:
+    """
+    Iterates over the events of a body; made by `Response.iter_events`.
+
+    An event is there as soon as the bytes are that end it. One that the body's end cuts off is dropped.
+
+    Args:
+        body: The body.
+        pieces: Gives its bytes.
+        parser: Makes events of them.
+    """
+
+    __slots__ = ("_body", "_events", "_parser", "_pieces")
+
+    def __init__(self, body: IncomingBody, pieces: BodyIterator, parser: EventParser) -> None:
+        self._body = body
+        self._pieces = pieces
+        self._parser = parser
+        self._events: Iterator[ServerSentEvent] = iter(())
+
+    @property
+    def last_event_id(self) -> str:
+        """What a request that takes up the stream after the latest event says as Last-Event-ID."""
+        return self._parser.last_event_id
+
+    @property
+    def retry(self) -> int | None:
+        """How many milliseconds to wait before that, as far as the stream has said; at most a day."""
+        return self._parser.retry
+
+    def __aiter__(self) -> EventIterator:
+        return self
+
+    async def __anext__(self) -> ServerSentEvent:
+        while True:
+            try:
+                event = next(self._events, None)
+            except ContentTooLarge as error:
+                self._body.abort()
+                error.request = self._body.request
+                raise
+            if event is not None:
+                return event
+            piece = await self._pieces.next_piece()
+            if not piece:
+                raise StopAsyncIteration
+            self._events = self._parser.feed(piece)
+
+    async def close(self) -> None:
+        """Give up what is left of the body; never waits."""
+        await self._pieces.close()

@@ -15,9 +15,11 @@ from aiosock.errors import ContentTooLarge, HTTPStatusError, ResponseNotRead, St
 from aiosock.message.charset import codec_for, find_codec, marked_encoding, named_encoding
 from aiosock.message.decoding import Pipeline, decode_at_once
 from aiosock.message.iteration import (
+    MAX_EVENT_BYTES,
     BodyIterator,
     BodySource,
     ContentSource,
+    EventIterator,
     IncomingBody,
     LineIterator,
     TextIterator,
@@ -463,6 +465,30 @@ class Response:
     def iter_lines(self) -> LineIterator:
         """Iterate over the lines of the body without their ends, which are LF, CRLF or CR."""
         return LineIterator(self.iter_text())
+
+    def iter_events(self, *, max_event_bytes: int | None = MAX_EVENT_BYTES, last_event_id: str = "") -> EventIterator:
+        """
+        Iterate over the body as a stream of server-sent events (the HTML standard, 9.2), each `ServerSentEvent` handed
+        on the moment its bytes have arrived.
+
+        The status and Content-Type are not looked at: services that stream their answers do not all say
+        ``text/event-stream``, and what is no event stream has no events. An event stream is UTF-8, whatever
+        `encoding` is. To be reconnected when the stream ends, use `Client.events`.
+
+        Args:
+            max_event_bytes: The most that one event, or one line, may take up; None for no limit.
+            last_event_id: The ID that events have until one comes with its own; where an earlier stream is taken up
+                again, that one's last.
+
+        Raises:
+            ContentTooLarge: An event, or a line, passes the limit (raised in its place among the events).
+            StreamConsumed: The body was iterated already, or given up (raised by the first step).
+        """
+        from aiosock.protocol.eventstream import EventParser
+
+        if max_event_bytes is not None and max_event_bytes < 1:
+            raise UsageError(f"max_event_bytes: must be at least 1 byte, not {max_event_bytes}")
+        return EventIterator(self._body, self.iter_bytes(), EventParser(max_event_bytes, last_event_id))
 
     async def close(self) -> None:
         """

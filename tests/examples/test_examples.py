@@ -464,3 +464,77 @@ def test_a_fetch_that_takes_too_long_is_given_up(serve: Serve, run: Run) -> None
 def test_what_is_no_network_is_bad_usage_of_the_guarded_fetch(run: Run) -> None:
     done = run("guarded_fetch.py", "--allow", "10.0.0.1/8", "http://name.example/", status=2)
     assert "hosts has '10.0.0.1/8'" in done.stderr
+
+
+# llm_stream.py
+
+EVENT_STREAM = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+def delta(text: str) -> str:
+    return json.dumps({"id": "x", "choices": [{"index": 0, "delta": {"content": text}}]})
+
+
+def model(*data: str) -> Callable[[Peer], object]:
+    """A script that answers with these events, and ends the answer in good order."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(EVENT_STREAM)
+        for one in data:
+            event = f"data: {one}\n\n".encode()
+            await peer.send_pieces(b"%x\r\n%s\r\n" % (len(event), event))
+        await peer.send(b"0\r\n\r\n")
+
+    return script
+
+
+def test_an_answer_is_printed_as_it_comes(serve: Serve, run: Run) -> None:
+    first = '{"choices": [{"delta": {"role": "assistant"}}]}'
+    server = serve(model(first, delta("Grüß "), delta("Gott\n"), delta("\x1b[2J!"), "[DONE]"))
+    done = run("llm_stream.py", "--url", f"{server.url}/v1/chat", "--model", "m", "Hallo?", API_KEY="k3y")
+    assert done.stdout == "Grüß Gott\n[2J!\n"
+    (request,) = server.requests
+    assert (request.method, request.target) == ("POST", "/v1/chat")
+    assert request.header("Authorization") == "Bearer k3y"
+    assert json.loads(request.body) == {
+        "model": "m",
+        "stream": True,
+        "messages": [{"role": "user", "content": "Hallo?"}],
+    }
+
+
+def test_without_a_url_the_example_answers_itself(run: Run) -> None:
+    assert run("llm_stream.py", "Anybody there?").stdout.startswith("You asked: Anybody there? I only repeat")
+
+
+@pytest.mark.parametrize(
+    ("events", "printed", "reason"),
+    [
+        ((delta("a"),), "a\n", "the answer ended without [DONE]"),
+        ((delta("a"), '{"error": {"message": "overloaded"}}'), "a\n", "the service says: {'message': 'overloaded'}"),
+        (("nonsense",), "\n", "an event is no piece of an answer: nonsense"),
+        (("[1]",), "\n", "an event is no piece of an answer: [1]"),
+    ],
+    ids=["cut short", "error", "no JSON", "another JSON"],
+)
+def test_an_answer_that_is_none_is_told_in_a_sentence(
+    serve: Serve, run: Run, events: tuple[str, ...], printed: str, reason: str
+) -> None:
+    done = run("llm_stream.py", "--url", serve(model(*events)).url, "?", status=1)
+    assert (done.stdout, done.stderr) == (printed, f"no answer: {reason}\n")
+
+
+def test_a_model_that_refuses_or_is_not_there_is_told_in_a_sentence(serve: Serve, run: Run, nobody: str) -> None:
+    async def refuse(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(response(401, b'{"error": "the key is wrong"}'))
+
+    refused = run("llm_stream.py", "--url", serve(refuse).url, "?", status=1).stderr
+    assert "the key is wrong" in refused
+    assert len(refused.splitlines()) == 1
+    gone = run("llm_stream.py", "--url", nobody, "?", status=1).stderr
+    assert gone.startswith("no answer: ")
+    assert len(gone.splitlines()) == 1

@@ -14,10 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from aiosock.errors import DecodingError, ReadError, StreamConsumed
+from aiosock.errors import ContentTooLarge, DecodingError, ReadError, StreamConsumed
 from aiosock.message.charset import codec_for
-from aiosock.message.iteration import BodyIterator, IncomingBody, LineIterator, TextIterator
+from aiosock.message.iteration import BodyIterator, EventIterator, IncomingBody, LineIterator, TextIterator
 from aiosock.message.request import Request
+from aiosock.protocol.eventstream import EventParser, ServerSentEvent
 
 
 class Source:
@@ -374,3 +375,70 @@ def test_what_was_not_read_stays_behind_when_pickled() -> None:
     whole = incoming(b"a")
     whole.content = b"a"
     assert finish(BodyIterator(pickled(whole), (), None)) == [b"a"]
+
+
+# Events
+
+
+def events_of(body: IncomingBody, limit: int | None = None, codings: tuple[str, ...] = ()) -> EventIterator:
+    return EventIterator(body, BodyIterator(body, codings, None), EventParser(limit, "0"))
+
+
+STREAM = b"id: 1\ndata: a\n\nretry: 5\n: hello\n\ndata: b\n\nid: 2\ndata: lost"
+
+
+@given(sizes=SIZES, coded=st.booleans())
+def test_events_are_the_same_however_the_body_was_cut(sizes: list[int], coded: bool) -> None:
+    pieces = cut(gzip.compress(STREAM) if coded else STREAM, sizes)
+    events = events_of(incoming(*pieces), codings=("gzip",) if coded else ())
+    assert finish(events) == [ServerSentEvent(data="a", id="1"), ServerSentEvent(data="b", id="1", retry=None)]
+    assert (events.last_event_id, events.retry) == ("1", 5)
+    # The end stays the end.
+    assert finish(events) == []
+
+
+async def test_an_event_is_there_before_anything_comes_after_it() -> None:
+    events = events_of(IncomingBody(Waiting(b"data: a\r", b"\rdata: b\n\ndata"), None, REQUEST))
+    assert [(await anext(events)).data, (await anext(events)).data] == ["a", "b"]
+    waiting = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_the_ids_of_events_go_on_from_an_earlier_stream() -> None:
+    events = events_of(incoming(b"data: a\n\nid: 7\ndata: b\n\n"))
+    assert (events.last_event_id, events.retry) == ("0", None)
+    assert [(event.id, events.last_event_id) async for event in events] == [("0", "0"), ("7", "7")]
+
+
+async def test_an_event_that_is_too_large_gives_the_body_up_and_names_the_request() -> None:
+    body = incoming(b"data: a\n\ndata: 1234567890\n\ndata: b\n\n", b"data: c\n\n")
+    events = events_of(body, 10)
+    assert (await anext(events)).data == "a"
+    with pytest.raises(ContentTooLarge, match=r"larger than 10 bytes \[GET http://h/\]"):
+        await anext(events)
+    assert log_of(body) == ["abort"]
+    with pytest.raises(StreamConsumed):
+        await anext(events)
+
+
+async def test_what_breaks_a_body_breaks_its_events() -> None:
+    body = incoming(b"data: a\n\ndata: b\n", ReadError("gone"))
+    events = events_of(body)
+    assert (await anext(events)).data == "a"
+    with pytest.raises(ReadError):
+        await anext(events)
+    assert log_of(body) == ["abort"]
+
+
+async def test_events_can_be_given_up() -> None:
+    body = incoming(b"data: a\n\n", b"data: b\n\n")
+    events = events_of(body)
+    await anext(events)
+    await events.close()
+    assert log_of(body) == ["close"]
+    with pytest.raises(StreamConsumed):
+        await anext(events)

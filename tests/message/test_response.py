@@ -270,6 +270,7 @@ async def test_read_keeps_the_body() -> None:
         assert [chunk async for chunk in response.iter_raw()] == [b"abc"]
         assert [text async for text in response.iter_text()] == ["abc"]
         assert [line async for line in response.iter_lines()] == ["abc"]
+        assert [event async for event in response.iter_events()] == []
     assert source.log == []
 
 
@@ -738,3 +739,27 @@ async def test_a_response_can_be_pickled_without_its_connection() -> None:
     unread: Response = pickled(streamed(b"a")[0])
     with pytest.raises(StreamConsumed):
         await unread.read()
+
+
+# Events
+
+
+async def test_events_are_read_whatever_the_content_type_and_always_as_utf_8() -> None:
+    headers = {"Content-Type": "text/plain; charset=latin-1"}
+    response = Response(200, headers=headers, content="id: 1\ndata: ä\n\ndata: b\n\n".encode())
+    assert [(event.data, event.id) async for event in response.iter_events()] == [("ä", "1"), ("b", "1")]
+    # What was read can be iterated again.
+    assert [event.id async for event in response.iter_events(last_event_id="0")] == ["1", "1"]
+
+
+async def test_an_event_is_bounded_by_a_mebibyte_unless_told_otherwise() -> None:
+    response = Response(
+        200, content=b"data:" + bytes(1024 * 1024 - 5) + b"\n\n" + b"data:" + bytes(1024 * 1024) + b"\n\n"
+    )
+    events = response.iter_events()
+    assert len((await anext(events)).data) == 1024 * 1024 - 5
+    with pytest.raises(ContentTooLarge, match="larger than 1048576 bytes"):
+        await anext(events)
+    assert len([event async for event in response.iter_events(max_event_bytes=None)]) == 2
+    with pytest.raises(UsageError, match="max_event_bytes: must be at least 1 byte, not 0"):
+        response.iter_events(max_event_bytes=0)

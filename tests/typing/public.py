@@ -33,6 +33,20 @@ async def client() -> None:
                 assert_type(line, str)
             async for text in streamed.iter_text():
                 assert_type(text, str)
+            async for event in streamed.iter_events(max_event_bytes=None, last_event_id="1"):
+                assert_type((event.event, event.data, event.id), tuple[str, str, str])
+                assert_type(event.retry, int | None)
+                assert_type(event.json(), Any)
+
+
+async def events(client: aiosock.Client) -> None:
+    async with client.events("/", method="POST", json={}, reconnect=True, attempts=3, timeout=None) as stream:
+        assert_type(stream.response, aiosock.Response)
+        assert_type(stream.last_event_id, str)
+        async for event in stream:
+            assert_type(event.data, str)
+        await stream.close()
+    client.events("/", unknown=1)  # type: ignore[call-arg]  # not an option of a request
 
 
 async def response(response: aiosock.Response) -> None:
