@@ -55,14 +55,16 @@ def reply(
             raise UsageError("reply: the body is given more than once: content and json")
         content = encode_json(json)
         fields.setdefault("Content-Type", "application/json")
-    if content is None or isinstance(content, (bytes, str)):
-        whole = content.encode() if isinstance(content, str) else content or b""
+    if isinstance(content, str):
+        content = content.encode()
+    if content is None or isinstance(content, bytes):
         if trailers is None:
-            return Response(status, headers=fields, content=whole)
-        content = [whole]
-    if not isinstance(content, (Iterable, AsyncIterable)):
+            return Response(status, headers=fields, content=content)
+        return Response(status, headers=fields, source=IterableSource([content or b""], trailers))
+    pieces: Pieces = content
+    if not isinstance(pieces, (Iterable, AsyncIterable)):
         raise UsageError(f"reply: content takes bytes, str or an iterable of bytes, not {type(content).__name__}")
-    return Response(status, headers=fields, source=IterableSource(content, trailers))
+    return Response(status, headers=fields, source=IterableSource(pieces, trailers))
 
 
 class IterableSource:

@@ -108,6 +108,8 @@ class ASGITransport:
         task = asyncio.get_running_loop().create_task(self._call(self._scope(request, state), exchange))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Here and not in the task itself, which never gets there when it is cancelled before its first step.
+        task.add_done_callback(lambda _: exchange.end())
         exchange.task = task
         try:
             return await bounds.wait(exchange.head)
@@ -126,7 +128,7 @@ class ASGITransport:
                 log.debug("the application failed after the head of its answer: %s", type(error).__name__)
             exchange.fail(error, self._raises)
         finally:
-            await exchange.end()
+            await exchange.release()
 
     def _scope(self, request: Request, state: dict[str, Any] | None) -> Scope:
         location = request.location
@@ -266,7 +268,7 @@ class _Exchange:
             raise _ClientLeft("the client has left")
         kind = message["type"]
         if kind != f"http.response.{self._expected}":
-            raise RuntimeError(f"the application sent {kind!r}, where http.response.{self._expected} was expected")
+            raise RuntimeError(f"the application sent {kind!r}, but what is due is {self._expected}")
         if kind == "http.response.start":
             self._take_head(message)
         elif kind == "http.response.body":
@@ -335,18 +337,21 @@ class _Exchange:
             answer = reply(500, headers=fields, content="Internal Server Error")
             self.head.set_result(arrived(answer, self._request, self._bounds, self._timings.started_at))
 
-    async def end(self) -> None:
+    async def release(self) -> None:
+        """Let go of the request's body."""
+        if self._pull is not None:
+            self._pull.cancel()
+            await asyncio.wait((self._pull,))
+        if isinstance(self._body, AsyncGenerator):
+            await self._body.aclose()
+
+    def end(self) -> None:
         """The application has ended, one way or another."""
         if not self.head_sent:
             self._break(ServerDisconnected("the application ended without an answer"))
         elif not self.answered:
             self._break(IncompleteBody("the application ended before its answer was whole"))
         self._end_listening()
-        if self._pull is not None:
-            self._pull.cancel()
-            await asyncio.wait((self._pull,))
-        if isinstance(self._body, AsyncGenerator):
-            await self._body.aclose()
 
     def _break(self, error: Exception) -> None:
         """Tell the caller, unless it knows better already."""

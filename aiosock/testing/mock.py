@@ -36,7 +36,7 @@ class MockTransport:
         handler: A function or coroutine function from a `Request` to a `Response`. Or a mapping of routes to these, to
             responses, or to exceptions, which are raised. A route is a method and a URL, ``"GET https://host/path"``,
             or a method and a path, ``"GET /path"``, for all hosts. With a query it is for that query alone, without
-            one for every query; the most precise route counts.
+            one for every query; the most precise route counts. Left out, `route` adds them one by one.
 
     Attributes:
         requests: What was asked, in order, each with its body whole.
@@ -46,15 +46,40 @@ class MockTransport:
         UsageError: A handler that is neither, or a route that is none.
     """
 
-    def __init__(self, handler: Handler | Mapping[str, Route]) -> None:
+    def __init__(self, handler: Handler | Mapping[str, Route] | None = None) -> None:
         self.requests: list[Request] = []
         self.closed = False
-        if isinstance(handler, Mapping):
-            self._find: Callable[[Request], Route] = _Routes(handler).find
-        elif callable(handler):
-            self._find = lambda request: handler
+        self._handler: Handler | None = None
+        self._routes: dict[tuple[str, _Place | None, str], Route] = {}
+        if callable(handler):
+            self._handler = handler
+        elif handler is None or isinstance(handler, Mapping):
+            for key, route in (handler or {}).items():
+                self.route(key, route)
         else:
             raise UsageError(f"MockTransport: takes a function or a mapping, not {type(handler).__name__}")
+
+    def route(self, key: str, answer: Route) -> None:
+        """
+        Add a route, or let another answer take its place.
+
+        Args:
+            key: ``"METHOD URL"`` or ``"METHOD /path"``.
+            answer: A response, an exception, or a function.
+
+        Raises:
+            UsageError: No such key, or no such answer, or there is a handler for all requests.
+            InvalidURL: The URL cannot be requested.
+        """
+        if self._handler is not None:
+            raise UsageError("MockTransport: a function answers all requests, so that there is no place for a route")
+        place = _parse_route(key)
+        if not isinstance(answer, (Response, Exception)) and not callable(answer):
+            raise UsageError(
+                f"MockTransport: the route {_without_query(key)} leads to a {type(answer).__name__}; "
+                "it takes a Response, an exception or a function"
+            )
+        self._routes[place] = answer
 
     async def send(self, request: Request) -> Response:
         """
@@ -91,36 +116,32 @@ class MockTransport:
         """Note that the client was closed."""
         self.closed = True
 
-
-class _Routes:
-    """A table of routes, looked up by method, place and target."""
-
-    def __init__(self, routes: Mapping[str, Route]) -> None:
-        self._names = [key.partition("?")[0] for key in routes]
-        self._table: dict[tuple[str, _Place | None, str], Route] = {}
-        for key, route in routes.items():
-            if not isinstance(route, (Response, Exception)) and not callable(route):
-                raise UsageError(
-                    f"MockTransport: the route {key.partition('?')[0]!r} leads to a {type(route).__name__}; "
-                    "it takes a Response, an exception or a function"
-                )
-            self._table[_parse_route(key)] = route
-
-    def find(self, request: Request) -> Route:
+    def _find(self, request: Request) -> Route:
+        if self._handler is not None:
+            return self._handler
         method, place, target = request.method, request.location.origin, request.target
         path = target.partition("?")[0]
         for key in ((method, place, target), (method, place, path), (method, None, target), (method, None, path)):
-            if key in self._table:
-                return self._table[key]
-        known = ", ".join(self._names) or "none"
+            if key in self._routes:
+                return self._routes[key]
+        known = ", ".join(dict.fromkeys(_shown_route(*key) for key in self._routes)) or "none"
         raise UsageError(f"MockTransport: no route for {shown(request)}; there are: {known}")
 
 
 def _parse_route(key: str) -> tuple[str, _Place | None, str]:
     method, _, url = key.partition(" ")
     if not url:
-        raise UsageError(f"MockTransport: a route is 'METHOD URL' or 'METHOD /path', not {method.partition('?')[0]!r}")
+        raise UsageError(f"MockTransport: a route is 'METHOD URL' or 'METHOD /path', not {_without_query(key)!r}")
     if url.startswith("/"):
         return method, None, parse_url("http://host" + url).target
     location = parse_url(url)
     return method, location.origin, location.target
+
+
+def _shown_route(method: str, place: _Place | None, target: str) -> str:
+    origin = "" if place is None else f"{place[0]}://{place[1]}:{place[2]}"
+    return _without_query(f"{method} {origin}{target}")
+
+
+def _without_query(text: str) -> str:
+    return text.partition("?")[0]
