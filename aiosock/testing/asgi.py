@@ -243,7 +243,8 @@ class _Exchange:
                 self._pull = None
                 self._body_given = not message["more_body"]
                 return message
-        await asyncio.wait((self._over,))
+        if not self._over.done():
+            await asyncio.wait((self._over,))
         return {"type": "http.disconnect"}
 
     async def _next_piece(self) -> Message | None:
@@ -252,7 +253,7 @@ class _Exchange:
             try:
                 piece = await anext(self._body, None)
             except Exception as error:
-                # The caller's own, and not the application's, which sees that its client left.
+                # The caller's own, and not the application's.
                 self._break(error)
                 self._leave()
                 return None

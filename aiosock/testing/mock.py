@@ -76,7 +76,7 @@ class MockTransport:
         place = _parse_route(key)
         if not isinstance(answer, (Response, Exception)) and not callable(answer):
             raise UsageError(
-                f"MockTransport: the route {_without_query(key)} leads to a {type(answer).__name__}; "
+                f"MockTransport: the route {_without_query(key)} leads to an object of {type(answer).__name__}; "
                 "it takes a Response, an exception or a function"
             )
         self._routes[place] = answer
@@ -107,9 +107,8 @@ class MockTransport:
                 error.request = request
             raise
         if not isinstance(answer, Response):
-            raise UsageError(
-                f"MockTransport: the answer to {shown(request)} is no Response but {type(answer).__name__}"
-            )
+            kind = type(answer).__name__
+            raise UsageError(f"MockTransport: the answer to {shown(request)} must be a Response, not {kind}")
         return arrived(answer, request, bounds, started_at)
 
     async def close(self) -> None:
