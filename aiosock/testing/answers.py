@@ -206,7 +206,7 @@ def has_no_body(request: Request, status: int) -> bool:
 async def gathered(request: Request, bounds: Bounds) -> Request:
     """Return the request with its body whole, as bytes; its fields stay as they are."""
     body = request.body
-    if body is None or isinstance(body, BytesBody):
+    if body is None or isinstance(request.content, bytes):
         return request
     data = await bounds.wait(_joined(body, bounds))
     whole = request.replace()

@@ -145,7 +145,7 @@ class Recorder:
             if self._mode == "once":
                 return None
             raise UsageError(f"the recording {self._path} is not there; mode='once' makes it") from None
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:
             raise UsageError(f"the recording {self._path} cannot be read: {_reason(error)}") from error
         answers: dict[_Key, deque[Recorded]] = {}
         for one in parse(text, str(self._path)):
@@ -163,7 +163,7 @@ class Recorder:
                 new.replace(self._path)
             finally:
                 new.unlink(missing_ok=True)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise UsageError(f"the recording {self._path} cannot be written: {_reason(error)}") from error
 
     def _play(self, request: Request, answers: dict[_Key, deque[Recorded]]) -> Response:
@@ -171,9 +171,7 @@ class Recorder:
         left = answers.get(self._secrets.redacted(asked).key)
         if not left:
             known = "no answer" if left is None else "no more answers"
-            raise UsageError(
-                f"the recording {self._path} has {known} to {shown(request)}; record it with mode='record'"
-            )
+            raise UsageError(f"the recording {self._path} has {known} to {shown(request)}; mode='record' makes it anew")
         one = left.popleft()
         return Response(
             one.status or 0,

@@ -37,7 +37,8 @@ SECRET_HEADERS: Final = frozenset(
 Fields: TypeAlias = list[tuple[str, str]]
 Pattern: TypeAlias = str | bytes | re.Pattern[str] | re.Pattern[bytes]
 
-_PARAM: Final = re.compile(r"((?:^|[?&#;])([^=&#?;\s<>\"']+)=)[^&#;\s<>\"']*")
+_PARAM: Final = re.compile(r"(?:^|[?&#;])([^=&#?;\s<>\"']+)=")
+_PARAM_VALUE: Final = re.compile(r"[^&#;\s<>\"']*")
 _USERINFO: Final = re.compile(r"//[^/?#@\s]*@")
 _BOUNDARY: Final = re.compile(r'boundary="?([^";,\s]+)', re.IGNORECASE)
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -139,10 +140,19 @@ class Secrets:
 
     def _text(self, text: str) -> str:
         """Return a URL, or what holds some, without the values of secret parameters."""
-        return _PARAM.sub(self._param, text) if self._params else text
-
-    def _param(self, found: re.Match[str]) -> str:
-        return found[1] + REDACTED if unquote_plus(found[2]) in self._params else found[0]
+        if not self._params:
+            return text
+        kept: list[str] = []
+        at = 0
+        # One by one: the value of a parameter may be a URL with parameters of its own.
+        while found := _PARAM.search(text, at):
+            kept.append(text[at : found.end()])
+            at = found.end()
+            if unquote_plus(found[1]) in self._params:
+                kept.append(REDACTED)
+                value = _PARAM_VALUE.match(text, at)
+                at = at if value is None else value.end()
+        return "".join([*kept, text[at:]])
 
     def _body(self, headers: Fields, body: bytes, complete: bool) -> bytes:
         """Return the body without secrets: the very same where there are none, else decoded."""
