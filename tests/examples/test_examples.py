@@ -409,3 +409,13 @@ def test_a_token_is_asked_for_once_and_serves_all(serve: Serve, run: Run) -> Non
     run("oauth.py", f"{server.url}/token", "id", *[f"{server.url}/{n}" for n in range(5)], CLIENT_SECRET="s3cret")
     assert targets(server).count("/token") == 1
     assert len(server.requests) == 6
+
+
+# test_my_client.py
+
+
+def test_tests_of_a_client_pass_without_a_network(run: Run) -> None:
+    # The plugin is named, so that it is there whether or not the installed package tells of it.
+    plugins = "-p aiosock.testing.plugin -p pytest_asyncio.plugin -p no:cacheprovider"
+    done = run("test_my_client.py", "-q", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS=plugins)
+    assert "5 passed" in done.stdout

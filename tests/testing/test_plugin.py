@@ -10,11 +10,13 @@ import pytest
 pytest_plugins = ["pytester"]
 
 # How the tests of a user are run: the plugins, and what marks a test.
+ASYNCIO = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
+ANYIO = ("-p", "anyio.pytest_plugin")
 RUNNERS = {
-    "asyncio-auto": (("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto"), ""),
-    "asyncio-strict": (("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=strict"), "pytest.mark.asyncio"),
-    "anyio": (("-p", "anyio.pytest_plugin"), "pytest.mark.anyio"),
-    "anyio-beside-asyncio": (("-p", "anyio.pytest_plugin", "-p", "pytest_asyncio.plugin"), "pytest.mark.anyio"),
+    "asyncio-auto": ((*ASYNCIO, "-o", "asyncio_mode=auto"), ""),
+    "asyncio-strict": (ASYNCIO, "pytest.mark.asyncio"),
+    "anyio": (ANYIO, "pytest.mark.anyio"),
+    "anyio-beside-asyncio": (ANYIO + ASYNCIO, "pytest.mark.anyio"),
 }
 HEAD = """
 import asyncio
