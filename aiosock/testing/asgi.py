@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from aiosock.errors import (
     ClientClosed,
     IncompleteBody,
+    InvalidHeader,
     RequestError,
     ServerDisconnected,
     StreamConsumed,
@@ -133,11 +134,7 @@ class ASGITransport:
     def _scope(self, request: Request, state: dict[str, Any] | None) -> Scope:
         location = request.location
         path, _, query = request.target.partition("?")
-        headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in request.headers.items()
-            if name.lower() != "transfer-encoding"
-        ]
+        headers = [_encoded(*field) for field in request.headers.items() if field[0].lower() != "transfer-encoding"]
         if "Host" not in request.headers:
             headers.insert(0, (b"host", location.authority.encode("ascii")))
         scope: Scope = {
@@ -415,6 +412,13 @@ class _Exchange:
             self._leave()
             if self.task is not None:
                 self.task.cancel()
+
+
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    try:
+        return name.lower().encode("ascii"), value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise InvalidHeader(f"the field {name[:40]!a} has a character that cannot be sent") from None
 
 
 def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from aiosock.config import Timeout
+from aiosock.config import Timeout, as_timeout
 from aiosock.errors import ReadTimeout, TimeoutException, TotalTimeout
 from aiosock.message.request import Request
 
 T = TypeVar("T")
+
+_DEFAULT_TIMEOUT: Final = Timeout()
 
 
 class Bounds:
@@ -29,7 +31,7 @@ class Bounds:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._loop = asyncio.get_running_loop()
-        self._timeout: Timeout = request.extensions.get("timeout") or Timeout()
+        self._timeout = as_timeout(request.extensions.get("timeout", _DEFAULT_TIMEOUT))
         self._deadline: float = request.extensions.get("deadline", math.inf)
         self._scope: asyncio.Timeout | None = None
 

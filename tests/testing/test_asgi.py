@@ -14,6 +14,7 @@ from aiosock import Client, Request, Timeout
 from aiosock.errors import (
     ClientClosed,
     IncompleteBody,
+    InvalidHeader,
     ReadTimeout,
     ServerDisconnected,
     StreamConsumed,
@@ -108,7 +109,14 @@ async def test_framing_is_not_seen_and_a_host_of_ones_own_counts() -> None:
     assert [value for name, value in headers if name == b"host"] == [b"other"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"abc", b"x" * 200_000])
+@pytest.mark.parametrize("field", [("X-A", "\u20ac"), ("X-\xe9", "a")])
+async def test_a_field_that_cannot_be_sent_is_refused(field: tuple[str, str]) -> None:
+    async with client(echo) as one:
+        with pytest.raises(InvalidHeader, match="has a character that cannot be sent"):
+            await one.get("/", headers=[field])
+
+
+@pytest.mark.parametrize("content", [None, b"", b"abc", b"x" * 200_000], ids=["none", "empty", "short", "long"])
 async def test_the_body_arrives_whole_in_pieces(content: bytes | None) -> None:
     async with client(echo) as one:
         assert (await one.post("/", content=content)).content == (content or b"")
@@ -278,19 +286,20 @@ async def test_a_response_that_is_closed_tells_the_application() -> None:
         await send(START)
         await send(body(b"a", True))
         told.append((await receive())["type"])
-        try:
-            await send(body(b"b", True))
-        except OSError as error:
-            told.append(str(error))
+        for message in (body(b"b", True), body()):
+            try:
+                await send(message)
+            except OSError as error:
+                told.append(str(error))
 
     async with client(app) as one:
         async with one.stream("GET", "/") as response:
             assert await anext(response.iter_bytes()) == b"a"
-        while len(told) < 2:
+        while len(told) < 3:
             await asyncio.sleep(0)
         with pytest.raises(StreamConsumed):
             await response.read()
-    assert told == ["http.disconnect", "the client has left"]
+    assert told == ["http.disconnect", "the client has left", "the client has left"]
 
 
 async def test_an_application_that_waits_for_room_is_let_go_when_its_client_leaves() -> None:
@@ -370,6 +379,38 @@ async def test_a_closed_transport_sends_nothing() -> None:
     await transport.close()
     with pytest.raises(ClientClosed):
         await transport.send(Request("GET", "http://h/"))
+
+
+async def test_what_the_application_raises_once_its_client_has_left_is_only_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    raised = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(START)
+        await receive()
+        raised.set()
+        raise LookupError("s3cret")
+
+    with caplog.at_level(logging.DEBUG, "aiosock.testing"):
+        async with client(app) as one:
+            async with one.stream("GET", "/"):
+                pass
+            await raised.wait()
+    assert "LookupError" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
+async def test_the_deadline_holds_where_there_is_always_something_to_read() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(START)
+        while True:
+            await send(body(b"a", True))
+
+    async with client(app) as one:
+        with pytest.raises(TotalTimeout):
+            await one.get("/", timeout=0.05)
 
 
 async def test_the_timeouts_hold() -> None:
