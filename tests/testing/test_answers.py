@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from time import perf_counter
 
 import pytest
 
-from aiosock.errors import UsageError
+from aiosock.config import Timeout
+from aiosock.errors import ReadTimeout, TotalTimeout, UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.testing import reply
@@ -128,3 +129,26 @@ async def test_a_source_is_never_taken_whole() -> None:
     source.check_deadline()
     source.lift_deadline()
     assert await source.receive() == b"a"
+
+
+async def test_a_body_that_stalls_runs_into_the_timeouts() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.Event().wait()
+
+    request = Request("GET", "http://h/", extensions={"timeout": Timeout(read=0.01)})
+    response = arrived(reply(content=pieces()), request, Bounds(request), perf_counter())
+    with pytest.raises(ReadTimeout, match=r"nothing came for 0.01 s \[GET http://h/\]"):
+        await response.read()
+
+
+async def test_a_body_that_never_pauses_meets_the_deadline() -> None:
+    def pieces() -> Iterator[bytes]:
+        while True:
+            yield b"a"
+
+    deadline = asyncio.get_running_loop().time() + 0.05
+    request = Request("GET", "http://h/", extensions={"timeout": Timeout(1), "deadline": deadline})
+    response = arrived(reply(content=pieces()), request, Bounds(request), perf_counter())
+    with pytest.raises(TotalTimeout):
+        await response.read()
