@@ -8,7 +8,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from time import perf_counter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from multidict import CIMultiDict
 
@@ -171,7 +171,8 @@ def arrived(given: Response, request: Request, bounds: Bounds, started_at: float
         http_version=given.http_version,
         request=request,
         extensions=given.extensions,
-        source=_Arriving(source, bounds, timings),
+        # To one type checker, a property is no place for the protocol's attribute.
+        source=cast("BodySource", _Arriving(source, bounds, timings)),
         timings=timings,
     )
     response.informational = given.informational

@@ -94,8 +94,9 @@ def aiosock_server(request: pytest.FixtureRequest) -> Callable[..., Awaitable[Se
     async def start(*script: Callable[[Peer], Awaitable[None]] | bytes, **options: Any) -> Server:
         from aiosock.testing.server import Server
 
-        make: Callable[..., Server] = Server.answering if script and isinstance(script[0], bytes) else Server
-        return await opened.enter_async_context(make(*script, **options))
+        make: Any = Server.answering if script and isinstance(script[0], bytes) else Server
+        server: Server = make(*script, **options)
+        return await opened.enter_async_context(server)
 
     return start
 
@@ -116,7 +117,8 @@ def aiosock_client(request: pytest.FixtureRequest, aiosock_client_options: dict[
     from aiosock.client.client import Client
 
     opened = _opened(request)
-    client = Client(**{"trust_env": False} | aiosock_client_options)
+    options: dict[str, Any] = {"trust_env": False, **aiosock_client_options}
+    client = Client(**options)
     opened.push_async_exit(functools.partial(_close_client, client))
     return client
 
@@ -170,6 +172,7 @@ def aiosock_recorder(request: pytest.FixtureRequest, aiosock_recorder_options: d
     opened = _opened(request)
     name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
     path = request.node.path.parent / RECORDINGS / request.node.path.stem / f"{name}.jsonl"
-    recorder = Recorder(path, **{"mode": request.config.getoption(RECORD_OPTION)} | aiosock_recorder_options)
+    options: dict[str, Any] = {"mode": request.config.getoption(RECORD_OPTION), **aiosock_recorder_options}
+    recorder = Recorder(path, **options)
     opened.push_async_exit(recorder)
     return recorder
