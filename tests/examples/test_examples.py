@@ -538,3 +538,13 @@ def test_a_model_that_refuses_or_is_not_there_is_told_in_a_sentence(serve: Serve
     gone = run("llm_stream.py", "--url", nobody, "?", status=1).stderr
     assert gone.startswith("no answer: ")
     assert len(gone.splitlines()) == 1
+
+
+# test_my_client.py
+
+
+def test_tests_of_a_client_pass_without_a_network(run: Run) -> None:
+    # The plugin is named, so that it is there whether or not the installed package tells of it.
+    plugins = "-p aiosock.testing.plugin -p pytest_asyncio.plugin -p no:cacheprovider"
+    done = run("test_my_client.py", "-q", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS=plugins)
+    assert "5 passed" in done.stdout

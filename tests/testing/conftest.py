@@ -1,7 +1,8 @@
 """
 Clients for the tests of the server and its site: plain streams, with no more HTTP than reading an answer.
 
-Nothing in this folder may use an HTTP library, ours included: this server is what their tests stand on.
+The tests of these two use no HTTP library, ours included: this server is what its tests stand on. Those of what
+stands in place of the network do use our client.
 """
 
 from __future__ import annotations
