@@ -159,11 +159,13 @@ class Retry:
     budget: float | None = 0.2
 
     def __post_init__(self) -> None:
-        _refuse_none("attempts", self.attempts)
+        if self.attempts is None:
+            raise UsageError("Retry: attempts takes a whole number, not None")
         _check_count("attempts", self.attempts, 1, "Retry")
         for name in ("backoff", "max_backoff"):
-            _refuse_none(name, getattr(self, name))
-            _check_seconds("Retry", name, getattr(self, name), allow_zero=True)
+            if (value := getattr(self, name)) in (None, math.inf):
+                raise UsageError(f"Retry: {name} takes a number of seconds that end, not {value!r}")
+            _check_seconds("Retry", name, value, allow_zero=True)
         _check_seconds("Retry", "max_retry_after", self.max_retry_after, allow_zero=True)
         object.__setattr__(self, "statuses", as_statuses("Retry", self.statuses))
         methods = self.methods
@@ -177,11 +179,6 @@ class Retry:
             isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 <= budget < math.inf
         ):
             raise UsageError(f"Retry: budget takes a number of retries per request, 0 or more, or None, not {budget!r}")
-
-
-def _refuse_none(name: str, value: object) -> None:
-    if value is None:
-        raise UsageError(f"Retry: {name} takes a number, not None")
 
 
 def _all(values: object, kind: type) -> bool:

@@ -1,4 +1,4 @@
-"""Timeouts, limits and retries have the defaults that are promised, cannot be changed, and refuse what makes no sense."""
+"""What a user passes in has the defaults that are promised, cannot be changed, and refuses what makes no sense."""
 
 from __future__ import annotations
 
@@ -142,9 +142,11 @@ def test_collections_of_any_kind_make_the_same_retry() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"attempts": None}, "attempts takes a number, not None"),
-        ({"backoff": None}, "backoff takes a number, not None"),
+        ({"attempts": None}, "attempts takes a whole number, not None"),
+        ({"backoff": None}, "backoff takes a number of seconds that end, not None"),
         ({"backoff": -1}, "backoff must be greater than 0 seconds, not -1"),
+        ({"backoff": math.inf}, "backoff takes a number of seconds that end, not inf"),
+        ({"max_backoff": math.inf}, "max_backoff takes a number of seconds that end, not inf"),
         ({"max_backoff": "30"}, "max_backoff takes a number of seconds or None, not '30'"),
         ({"max_backoff": math.nan}, "max_backoff must be greater than 0 seconds, not nan"),
         ({"max_retry_after": -1}, "max_retry_after must be greater than 0 seconds, not -1"),

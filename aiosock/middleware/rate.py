@@ -308,7 +308,7 @@ class Gate:
         opens = max(self._closed_until, now)
         ahead = len(self._waiting) - (self._burst - 1)
         when = max(opens, max(self._paced_until, opens) + ahead * self._interval)
-        if when > deadline:
+        if when >= deadline:
             raise PoolTimeout(
                 f"the rate limit lets the request go to {self._origin} in {when - now:.3g} s at the earliest, "
                 f"but its time is over in {max(deadline - now, 0.0):.3g} s"
