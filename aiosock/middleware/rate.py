@@ -81,6 +81,7 @@ class RateLimit:
         self._burst = burst
         self._concurrency = concurrency
         self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._gates: dict[Origin, Gate] = {}
         self._many = MAX_GATES
 
@@ -113,6 +114,10 @@ class RateLimit:
         return response
 
     def _gate(self, origin: Origin) -> Gate:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # Timers and who waits belong to one loop; in another, nothing is under way.
+            self._loop, self._gates = loop, {}
         gate = self._gates.get(origin)
         if gate is None:
             if len(self._gates) >= self._many:
@@ -149,11 +154,8 @@ class _Held(BodyWrapper):
             gate.leave()
 
     async def receive(self) -> bytes:
-        try:
-            data = await self.inner.receive()
-        except BaseException:
-            self._leave()
-            raise
+        # Whoever gets an error instead aborts.
+        data = await self.inner.receive()
         if not data:
             self._leave()
         return data

@@ -77,21 +77,24 @@ class Retries:
     A wait that would not end before ``request.extensions["deadline"]`` does not begin: what there is, is the caller's.
 
     Args:
-        retry: For requests that say nothing else; None for no retries.
+        retry: For requests that say nothing else; a number is that of attempts, None for no retries.
         random: Returns a number from 0 to below 1.
         clock: Returns the seconds since the epoch, for a Retry-After that is a date.
         on_retry: Told of each retry before the wait for it.
+
+    Raises:
+        UsageError: The retry is none.
     """
 
     def __init__(
         self,
-        retry: Retry | None,
+        retry: Retry | int | None,
         *,
         random: Random | None = None,
         clock: Callable[[], float] = time.time,
         on_retry: Listener | None = None,
     ) -> None:
-        self._retry = retry
+        self._retry = as_retry(retry)
         self._random = random or pseudorandom
         self._clock = clock
         self._on_retry = on_retry
@@ -104,8 +107,11 @@ class Retries:
 
         Raises:
             RequestError: The last try failed; what the others came to is in its ``attempts``.
+            UsageError: The request's own retry is none.
         """
-        retry = as_retry(request.extensions.get("retry", self._retry))
+        retry = self._retry
+        if "retry" in request.extensions:
+            retry = as_retry(request.extensions["retry"])
         if retry is None:
             return await next(request)
         budget = None if retry.budget is None else self._budget(request.location.origin)

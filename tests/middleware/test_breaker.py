@@ -260,6 +260,7 @@ async def test_a_probe_of_a_circuit_that_was_forgotten_counts_for_nothing(monkey
     await said(middleware, 503, url="http://other/")
     answer.set_result(503)
     await probe
+    assert [host for _, host, _ in middleware._circuits] == ["other"]
     assert await said(middleware, 200) == [200]
 
 

@@ -119,6 +119,20 @@ async def test_a_request_after_a_pause_does_not_wait() -> None:
 
 
 @timed
+async def test_nobody_slips_in_just_as_the_turn_of_another_comes() -> None:
+    it = shop(per_host="1/s")
+    await it.ask("0")
+    waiting = it.ask("1")
+    await turns()
+    # Time has passed, and the timer has not told yet.
+    asyncio.get_running_loop().now += 1  # type: ignore[attr-defined]  # the clock's
+    request = asyncio.ensure_future(it.limit(Request("GET", URL + "2"), it.site))
+    await asyncio.gather(waiting, request)
+    assert it.site.paths == ["0", "1", "2"]
+    assert it.times == [0, 1, 2]
+
+
+@timed
 async def test_each_origin_has_its_own_rate() -> None:
     it = shop(per_host="1/h")
     await asyncio.gather(*(it.ask(url=url) for url in (URL, "https://h/", "http://h:81/", "http://[::1]/")))
@@ -203,7 +217,6 @@ async def read_in_vain(response: Response) -> None:
 
 async def abort(response: Response) -> None:
     response.abort()
-    await response.close()
 
 
 async def iterate(response: Response) -> None:
@@ -512,6 +525,22 @@ async def test_origins_that_are_at_rest_are_forgotten(monkeypatch: pytest.Monkey
     for number in range(it.limit._many):
         await (await it.ask(url=f"http://y{number}/")).close()
     assert not any(host.startswith("x") for _, host, _ in it.limit._gates)
+
+
+def test_a_limit_can_be_used_in_one_loop_after_another() -> None:
+    limit = RateLimit("1/s", concurrency=1)
+
+    async def main() -> list[float]:
+        since, site = now(), Site()
+        for _ in range(2):
+            await (await limit(Request("GET", URL), site)).close()
+        # Not closed: what it holds ends with its loop.
+        await limit(Request("GET", URL), site)
+        return [time - since for time in site.times]
+
+    for _ in range(2):
+        with asyncio.Runner(loop_factory=ClockLoop) as runner:
+            assert runner.run(main()) == [0, 1, 2]
 
 
 # Together with others

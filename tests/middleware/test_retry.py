@@ -371,7 +371,15 @@ async def test_a_request_has_the_last_word(client: Retry | None, extensions: dic
     assert ("attempts" in response.extensions) is (tries > 1)
 
 
+async def test_a_number_stands_for_attempts() -> None:
+    server = Server(503)
+    await Retries(2, random=lambda: 0.0)(get(), server)
+    assert len(server.requests) == 2
+
+
 async def test_what_is_no_retry_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^Retry: attempts takes a whole number or None, not 'often'"):
+        Retries("often")  # type: ignore[arg-type]  # that is the test
     with pytest.raises(UsageError, match=r"^Retry: attempts takes a whole number or None, not 'often'"):
         await retries()(get(retry="often"), Server(200))
 
