@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from aiosock.errors import PoolTimeout, ResponseNotRead, StreamConsumed, UsageError
 from aiosock.message.iteration import BodySource, BodyWrapper
@@ -108,7 +108,8 @@ class RateLimit:
             gate.leave()
             return response
         try:
-            response.wrap_body(lambda source: _Held(source, gate))
+            # Some type checkers take a property for no attribute.
+            response.wrap_body(lambda source: cast("BodySource", _Held(source, gate)))
         except StreamConsumed:
             gate.leave()
         return response
