@@ -55,7 +55,8 @@ class RateLimit:
         per_host: Requests per time to one origin: ``"10/s"``, ``"300/min"``, ``"1000/h"``, or a number per second;
             None for any number. They go evenly spaced, see ``burst``.
         burst: How many may go together after a pause. In any stretch of time there are no more than these and those
-            of the rate.
+            of the rate. With 1, the milliseconds by which timers come late are lost; a few more make up for that,
+            which counts from some 50 requests per second on.
         concurrency: Requests at once to one origin, each until its response is read or closed (until it is there, if
             the connection is handed over by it); None for any number.
         clock: Returns the seconds since the epoch, for a Retry-After that is a date.
