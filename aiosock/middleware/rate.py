@@ -194,8 +194,8 @@ class Gate:
         self._under_way = 0
         self._share = 1.0
         self._slowed_at = self._paced_until = self._closed_until = -math.inf
-        # In the order in which they came.
-        self._waiting: OrderedDict[asyncio.Future[float], None] = OrderedDict()
+        # With their deadlines, in the order in which they came.
+        self._waiting: OrderedDict[asyncio.Future[float], float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
@@ -221,13 +221,13 @@ class Gate:
             return now
         self._refuse_late(now, deadline)
         future: asyncio.Future[float] = self._loop.create_future()
-        self._waiting[future] = None
+        self._waiting[future] = deadline
         timer = None if deadline == math.inf else self._loop.call_at(deadline, self._on_deadline, future, now)
         self._advance()
         try:
             return await future
-        except asyncio.CancelledError:
-            if self._waiting.pop(future, self) is self and not future.cancelled() and future.exception() is None:
+        except BaseException:
+            if self._waiting.pop(future, None) is None and not future.cancelled() and future.exception() is None:
                 # The turn came in the moment in which it was not wanted any more.
                 self._give_back()
             raise
@@ -235,6 +235,7 @@ class Gate:
             if timer is not None:
                 timer.cancel()
             self._advance()
+            del future  # An error would lead back to itself.
 
     def leave(self) -> None:
         """A request that entered is over."""
@@ -250,7 +251,7 @@ class Gate:
         """A request that entered then was refused as one too many, and so many seconds of peace were asked for."""
         now = self._loop.time()
         if pause:
-            self._closed_until = max(self._closed_until, now + pause)
+            self._close(now + pause)
         if entered > self._slowed_at:
             self._slowed_at = now
             self._change_share(max(LEAST_SHARE, self._share * SLOWING))
@@ -313,10 +314,22 @@ class Gate:
         ahead = len(self._waiting) - (self._burst - 1)
         when = max(opens, max(self._paced_until, opens) + ahead * self._interval)
         if when >= deadline:
-            raise PoolTimeout(
-                f"the rate limit lets the request go to {self._origin} in {when - now:.3g} s at the earliest, "
-                f"but its time is over in {max(deadline - now, 0.0):.3g} s"
-            )
+            raise self._too_late(when, deadline)
+
+    def _close(self, until: float) -> None:
+        """Let nobody go until then; who has no time for that need not wait either."""
+        self._closed_until = max(self._closed_until, until)
+        for future, deadline in list(self._waiting.items()):
+            if deadline <= self._closed_until and not future.done():
+                del self._waiting[future]
+                future.set_exception(self._too_late(self._closed_until, deadline))
+
+    def _too_late(self, when: float, deadline: float) -> PoolTimeout:
+        now = self._loop.time()
+        return PoolTimeout(
+            f"the rate limit lets the request go to {self._origin} in {when - now:.3g} s at the earliest, "
+            f"but its time is over in {max(deadline - now, 0.0):.3g} s"
+        )
 
     def _on_deadline(self, future: asyncio.Future[float], since: float) -> None:
         if future.done():

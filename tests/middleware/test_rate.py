@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -340,6 +341,18 @@ async def test_waiting_for_others_ends_with_the_deadline() -> None:
 
 
 @timed
+async def test_no_error_is_kept_by_a_cycle() -> None:
+    limit, site = RateLimit(concurrency=1), Site()
+    held = await limit(Request("GET", URL), site)
+    try:
+        await limit(Request("GET", URL, extensions={"deadline": now() + 1}), site)
+    except PoolTimeout as error:
+        kept = weakref.ref(error)
+    assert kept() is None
+    await held.close()
+
+
+@timed
 async def test_who_is_called_off_in_line_takes_nothing() -> None:
     it = shop(per_host="1/s")
     tasks = [it.ask(str(number)) for number in range(4)]
@@ -347,6 +360,20 @@ async def test_who_is_called_off_in_line_takes_nothing() -> None:
     tasks[1].cancel()
     await asyncio.wait(tasks)
     assert (it.site.paths, it.times) == (["0", "2", "3"], [0, 1, 2])
+
+
+@timed
+async def test_a_turn_does_not_go_to_who_was_just_called_off() -> None:
+    it = shop(concurrency=1)
+    first = await it.ask("0")
+    second, third = it.ask("1"), it.ask("2")
+    await turns()
+    second.cancel()
+    await first.close()
+    await (await third).close()
+    assert second.cancelled()
+    assert it.site.paths == ["0", "2"]
+    assert it.gate().at_rest
 
 
 @timed
@@ -484,6 +511,27 @@ async def test_a_retry_after_closes_the_gate(value: str) -> None:
         shop_again = shop((503, {"Retry-After": value}), concurrency=1)
         await (await shop_again.ask()).close()
         await shop_again.ask(deadline=now() + 29)
+
+
+@timed
+async def test_who_has_no_time_until_the_gate_opens_again_is_told_at_once() -> None:
+    it = shop((429, {"Retry-After": "30"}), 200, concurrency=1, held=True)
+    first = it.ask()
+    await turns()
+    hurried, patient = it.ask(deadline=now() + 20), it.ask(deadline=now() + 40)
+    gone = it.ask(deadline=now() + 20)
+    await asyncio.sleep(1)
+    gone.cancel()
+    it.site.held = False
+    it.site.doors[0].set_result(None)
+    await (await first).close()
+    with pytest.raises(PoolTimeout, match=r"in 30 s at the earliest, but its time is over in 19 s"):
+        await hurried
+    assert now() - it.since == 1
+    await (await patient).close()
+    assert gone.cancelled()
+    assert it.times == [0, 31]
+    assert it.gate().at_rest
 
 
 @timed
