@@ -536,6 +536,35 @@ async def test_who_has_no_time_until_the_gate_opens_again_is_told_at_once() -> N
 
 
 @timed
+async def test_who_was_just_called_off_is_told_nothing() -> None:
+    it = shop(concurrency=1)
+    first = await it.ask()
+    gone = it.ask(deadline=now() + 20)
+    await turns()
+    gone.cancel()
+    it.gate().refused(now(), 30)
+    await asyncio.wait([gone])
+    assert gone.cancelled()
+    await first.close()
+    await asyncio.sleep(30)
+    assert it.gate().at_rest
+
+
+@timed
+async def test_of_several_times_to_wait_the_longest_counts() -> None:
+    asked = ((429, {"Retry-After": seconds}) for seconds in ("5", "30", "10"))
+    it = shop(*asked, 200, per_host="1/s", burst=3, held=True)
+    tasks = [it.ask() for _ in range(3)]
+    await turns()
+    it.site.held = False
+    for door in it.site.doors:
+        door.set_result(None)
+    await asyncio.gather(*tasks)
+    await it.ask()
+    assert it.times == [0, 0, 0, 30]
+
+
+@timed
 async def test_no_retry_after_closes_the_gate_for_ever() -> None:
     it = shop((429, {"Retry-After": "9" * 400}), 200, per_host="1/s")
     await it.ask()
