@@ -1,5 +1,5 @@
 """
-The frozen values that a user passes in: how long to wait, and how much is too much.
+The frozen values that a user passes in: how long to wait, how much is too much, and what is tried again.
 
 Nothing here acts on them; a value that makes no sense is refused at construction.
 """
@@ -7,13 +7,18 @@ Nothing here acts on them; a value that makes no sense is refused at constructio
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass
+from typing import Final
 
 from aiosock.errors import UsageError
 
 KIB = 1024
 DEFAULT_MAX_HEADER_BYTES = 256 * KIB
 DEFAULT_MAX_HEADERS = 1000
+
+# RFC 9110, 9.2.2; QUERY is idempotent by its own definition.
+IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 
 
 def _check_seconds(owner: str, name: str, value: float | None, *, allow_zero: bool = False) -> None:
@@ -25,13 +30,13 @@ def _check_seconds(owner: str, name: str, value: float | None, *, allow_zero: bo
         raise UsageError(f"{owner}: {name} must be greater than 0 seconds, not {value!r}")
 
 
-def _check_count(name: str, value: int | None, least: int) -> None:
+def _check_count(name: str, value: int | None, least: int, owner: str = "Limits") -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(f"Limits: {name} takes a whole number or None, not {value!r}")
+        raise UsageError(f"{owner}: {name} takes a whole number or None, not {value!r}")
     if value < least:
-        raise UsageError(f"Limits: {name} must be at least {least}, not {value!r}")
+        raise UsageError(f"{owner}: {name} must be at least {least}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +121,99 @@ class Limits:
         _check_count("max_header_bytes", self.max_header_bytes, 64)
         _check_count("max_headers", self.max_headers, 0)
         _check_count("max_content_bytes", self.max_content_bytes, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """
+    Which requests are tried again, how often, and after how long; see `aiosock.middleware.retry`.
+
+    Before the second try passes a random time between 0 and ``backoff`` seconds, before each further one up to twice as
+    long, and never more than ``max_backoff``.
+
+    Args:
+        attempts: How many tries there are at most, the first included; 1 is none but the first.
+        backoff: Seconds, see above; 0 tries again at once.
+        max_backoff: Seconds, see above.
+        statuses: Answers with one of these are tried again.
+        methods: The methods that may be sent twice (RFC 9110, 9.2.2); any other may where the request has an
+            ``Idempotency-Key``.
+        respect_retry_after: Wait as long as the server asks for, if that is longer (RFC 9110, 10.2.3).
+        max_retry_after: Seconds; a server that asks for more is not waited for: its answer is the caller's at once.
+            None for any time at all.
+        budget: Retries per request that one origin gets in the long run, 0.2 being one for five; None is as many as
+            the other rules allow. Besides there is a reserve of 10, and one of them comes back each second.
+
+    Raises:
+        UsageError: A value that makes no sense.
+    """
+
+    attempts: int = 3
+    _: KW_ONLY
+    backoff: float = 0.5
+    max_backoff: float = 30
+    statuses: Collection[int] = frozenset({429, 500, 502, 503, 504})
+    methods: Collection[str] = IDEMPOTENT_METHODS
+    respect_retry_after: bool = True
+    max_retry_after: float | None = 300
+    budget: float | None = 0.2
+
+    def __post_init__(self) -> None:
+        if self.attempts is None:
+            raise UsageError("Retry: attempts takes a whole number, not None")
+        _check_count("attempts", self.attempts, 1, "Retry")
+        for name in ("backoff", "max_backoff"):
+            if (value := getattr(self, name)) in (None, math.inf):
+                raise UsageError(f"Retry: {name} takes a number of seconds that end, not {value!r}")
+            _check_seconds("Retry", name, value, allow_zero=True)
+        _check_seconds("Retry", "max_retry_after", self.max_retry_after, allow_zero=True)
+        object.__setattr__(self, "statuses", as_statuses("Retry", self.statuses))
+        methods = self.methods
+        if isinstance(methods, (str, bytes)) or not _all(methods, str):
+            raise UsageError(f"Retry: methods takes a set of methods, not {methods!r}")
+        object.__setattr__(self, "methods", frozenset(methods))
+        if not isinstance(self.respect_retry_after, bool):
+            raise UsageError(f"Retry: respect_retry_after is True or False, not {self.respect_retry_after!r}")
+        budget = self.budget
+        if budget is not None and (
+            isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 <= budget < math.inf
+        ):
+            raise UsageError(f"Retry: budget takes a number of retries per request, 0 or more, or None, not {budget!r}")
+
+
+def _all(values: object, kind: type) -> bool:
+    return isinstance(values, Collection) and all(
+        isinstance(value, kind) and not isinstance(value, bool) for value in values
+    )
+
+
+def as_statuses(owner: str, value: object) -> frozenset[int]:
+    """
+    Return status codes as a set.
+
+    Args:
+        owner: Whose argument ``statuses`` this is, for the error.
+        value: The codes, final ones (RFC 9110, 15).
+
+    Raises:
+        UsageError: It is no collection of numbers from 200 to 999.
+    """
+    if not _all(value, int):
+        raise UsageError(f"{owner}: statuses takes a set of status codes, not {value!r}")
+    statuses: frozenset[int] = frozenset(value)  # type: ignore[call-overload]  # just looked at
+    for status in statuses:
+        if not 200 <= status <= 999:
+            raise UsageError(f"{owner}: statuses takes codes from 200 to 999, not {status}")
+    return statuses
+
+
+def as_retry(value: Retry | int | None) -> Retry | None:
+    """
+    Return the Retry that a user's value stands for: a number is that of attempts, None is no retry at all.
+
+    Raises:
+        UsageError: The value is none of these.
+    """
+    if value is None or isinstance(value, Retry):
+        return value
+    return Retry(value)

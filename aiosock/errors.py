@@ -15,7 +15,7 @@ Every exception that aiosock raises.
     │   │   ├── ConnectTimeout    DNS, TCP, proxy and TLS together
     │   │   ├── ReadTimeout       nothing came for so long
     │   │   ├── WriteTimeout      nothing could be sent for so long
-    │   │   ├── PoolTimeout       the queue for a connection did not move for so long
+    │   │   ├── PoolTimeout       the queue for a connection did not move for so long, or a rate allows it too late
     │   │   └── TotalTimeout      the whole request took too long
     │   ├── NetworkError
     │   │   ├── ConnectError      no connection came about
@@ -33,7 +33,8 @@ Every exception that aiosock raises.
     │   ├── DecodingError         the body is not what its coding says
     │   │   └── ContentTooLarge   the body passes ``Limits.max_content_bytes``
     │   ├── TooManyRedirects
-    │   └── BlockedAddress        the guard refused the address
+    │   ├── BlockedAddress        the guard refused the address
+    │   └── CircuitOpen           the origin failed too often of late, and is not asked for now
     └── HTTPStatusError           raise_for_status(); has .request and .response
 
 A message says what happened, to which host, the value seen and the limit. It never carries a credential,
@@ -43,7 +44,7 @@ a query string or a cookie.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from aiosock.message.request import Request
@@ -86,15 +87,34 @@ class LocalProtocolError(UsageError):
     """What we were asked to send would break HTTP (RFC 9112)."""
 
 
+class Attempt(NamedTuple):
+    """
+    One try of a request that may be tried several times.
+
+    Attributes:
+        number: Which try, from 1.
+        status_code: The status of its answer, None where there was none.
+        error: The kind of its error and what that says, None where there was an answer.
+        waited: Seconds between the end of the try before and this one.
+    """
+
+    number: int
+    status_code: int | None
+    error: str | None
+    waited: float
+
+
 class RequestError(AiosockError):
     """
     A request failed.
 
     Attributes:
         request: The request that failed, or None where the error arose outside of one.
+        attempts: All tries, this failure being the last; empty where retries are off.
     """
 
     request: Request | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -121,7 +141,10 @@ class WriteTimeout(TimeoutException):
 
 
 class PoolTimeout(TimeoutException):
-    """The queue for a connection did not move for ``Timeout.pool`` seconds."""
+    """
+    The request did not get out of a queue of our own: that for a connection did not move for ``Timeout.pool`` seconds,
+    or a rate limit would let it go only after its time.
+    """
 
 
 class TotalTimeout(TimeoutException):
@@ -217,6 +240,17 @@ class TooManyRedirects(RequestError):
 
 class BlockedAddress(RequestError):
     """The guard refused to connect to the address."""
+
+
+class CircuitOpen(RequestError):
+    """
+    The origin failed too often of late: a circuit breaker does not ask it for now.
+
+    Attributes:
+        retry_after: Seconds until it is asked again; 0 where somebody is asking, and the outcome is awaited.
+    """
+
+    retry_after: float = 0.0
 
 
 class HTTPStatusError(AiosockError):

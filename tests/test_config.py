@@ -1,14 +1,15 @@
-"""Timeouts and limits have the defaults that are promised, cannot be changed, and refuse what makes no sense."""
+"""What a user passes in has the defaults that are promised, cannot be changed, and refuses what makes no sense."""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import FrozenInstanceError, asdict
 from typing import Any
 
 import pytest
 
-from aiosock.config import NO_TIMEOUT, Limits, Timeout, as_timeout
+from aiosock.config import IDEMPOTENT_METHODS, NO_TIMEOUT, Limits, Retry, Timeout, as_retry, as_timeout
 from aiosock.errors import UsageError
 
 
@@ -94,9 +95,81 @@ def test_how_long_a_connection_is_kept() -> None:
             Limits(keepalive_expiry=wrong)
 
 
-@pytest.mark.parametrize(("value", "name"), [(Timeout(), "total"), (Limits(), "max_connections")])
+@pytest.mark.parametrize(
+    ("value", "name"), [(Timeout(), "total"), (Limits(), "max_connections"), (Retry(), "attempts")]
+)
 def test_values_are_frozen(value: Any, name: str) -> None:
     with pytest.raises(FrozenInstanceError):
         setattr(value, name, 1)
     assert value == type(value)()
     assert hash(value) == hash(type(value)())
+
+
+def test_the_defaults_of_retries() -> None:
+    assert asdict(Retry()) == {
+        "attempts": 3,
+        "backoff": 0.5,
+        "max_backoff": 30,
+        "statuses": {429, 500, 502, 503, 504},
+        "methods": IDEMPOTENT_METHODS,
+        "respect_retry_after": True,
+        "max_retry_after": 300,
+        "budget": 0.2,
+    }
+
+
+def test_what_stands_for_retries() -> None:
+    own = Retry(5)
+    assert as_retry(own) is own
+    assert as_retry(4) == Retry(attempts=4)
+    assert as_retry(None) is None
+    wrong: Any
+    for wrong in (True, "3", 2.0, [3]):
+        with pytest.raises(UsageError, match="^Retry: attempts takes a whole number or None, not "):
+            as_retry(wrong)
+    for wrong in (0, -1):
+        with pytest.raises(UsageError, match=f"^Retry: attempts must be at least 1, not {wrong}"):
+            as_retry(wrong)
+
+
+def test_collections_of_any_kind_make_the_same_retry() -> None:
+    given = Retry(statuses=[503, 429], methods=("GET",))
+    assert given == Retry(statuses={429, 503}, methods=frozenset({"GET"}))
+    assert hash(given) == hash(Retry(statuses=(429, 503), methods=["GET"]))
+    assert Retry(statuses=(), methods=()).statuses == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attempts": None}, "attempts takes a whole number, not None"),
+        ({"backoff": None}, "backoff takes a number of seconds that end, not None"),
+        ({"backoff": -1}, "backoff must be greater than 0 seconds, not -1"),
+        ({"backoff": math.inf}, "backoff takes a number of seconds that end, not inf"),
+        ({"max_backoff": math.inf}, "max_backoff takes a number of seconds that end, not inf"),
+        ({"max_backoff": "30"}, "max_backoff takes a number of seconds or None, not '30'"),
+        ({"max_backoff": math.nan}, "max_backoff must be greater than 0 seconds, not nan"),
+        ({"max_retry_after": -1}, "max_retry_after must be greater than 0 seconds, not -1"),
+        ({"statuses": 503}, "statuses takes a set of status codes, not 503"),
+        ({"statuses": "503"}, "statuses takes a set of status codes, not '503'"),
+        ({"statuses": [True]}, "statuses takes a set of status codes, not [True]"),
+        ({"statuses": [103]}, "statuses takes codes from 200 to 999, not 103"),
+        ({"statuses": [1000]}, "statuses takes codes from 200 to 999, not 1000"),
+        ({"methods": "GET"}, "methods takes a set of methods, not 'GET'"),
+        ({"methods": [b"GET"]}, "methods takes a set of methods, not [b'GET']"),
+        ({"methods": None}, "methods takes a set of methods, not None"),
+        ({"respect_retry_after": 1}, "respect_retry_after is True or False, not 1"),
+        *(
+            ({"budget": value}, f"budget takes a number of retries per request, 0 or more, or None, not {value!r}")
+            for value in (-0.1, math.inf, math.nan, "0.2", True)
+        ),
+    ],
+)
+def test_a_retry_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^Retry: {re.escape(message)}$"):
+        Retry(**options)
+
+
+def test_the_bounds_of_retries_may_be_reached() -> None:
+    for options in ({"backoff": 0, "max_backoff": 0}, {"max_retry_after": None}, {"budget": None}, {"budget": 0}):
+        assert asdict(Retry(**options)) | options == asdict(Retry(**options))  # type: ignore[arg-type]  # mixed values

@@ -14,6 +14,7 @@ import aiosock
 from aiosock import errors
 from aiosock.errors import (
     AiosockError,
+    Attempt,
     ConnectTimeout,
     HTTPStatusError,
     ReadTimeout,
@@ -62,6 +63,7 @@ AiosockError
             ContentTooLarge
         TooManyRedirects
         BlockedAddress
+        CircuitOpen
     HTTPStatusError
 """
 
@@ -145,6 +147,16 @@ def test_a_status_error_can_be_copied_and_pickled() -> None:
     assert again.request.url == REQUEST.url
     assert again.response.text == "x"
     assert again.response.request is again.request
+
+
+def test_an_error_has_the_attempts_that_were_made_and_shows_them_to_no_other() -> None:
+    assert RequestError("oh no").attempts == ()
+    raised = errors.CircuitOpen("oh no")
+    raised.attempts = (Attempt(1, 503, None, 0.0), Attempt(2, None, "CircuitOpen: oh no", 0.5))
+    raised.retry_after = 3.0
+    again = pickled(raised)
+    assert (again.attempts, again.retry_after) == (raised.attempts, 3.0)
+    assert (errors.CircuitOpen().attempts, errors.CircuitOpen().retry_after) == ((), 0.0)
 
 
 def test_an_error_without_a_message() -> None:

@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeAlias, cast
 
 from multidict import CIMultiDict
 
-from aiosock.config import Timeout
+from aiosock.config import IDEMPOTENT_METHODS, Timeout
 from aiosock.connection.http1 import Connection
 from aiosock.connection.sending import BodySender
 from aiosock.connection.upgrade import UpgradedStream
@@ -54,10 +54,6 @@ CLOCK_SECONDS: Final = 0.005
 
 MAX_DRAIN_BYTES: Final = 64 * 1024
 DRAIN_SECONDS: Final = 0.5
-
-# RFC 9110, 9.2.2; QUERY is idempotent by its own definition.
-IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
-
 
 Fields: TypeAlias = Iterable[tuple[str, str]]
 Trailers: TypeAlias = Fields | Callable[[], Fields]
