@@ -28,8 +28,10 @@ from typing import TYPE_CHECKING
 
 from aiosock.errors import (
     AiosockError,
+    Attempt,
     BlockedAddress,
     BodyNotReplayable,
+    CircuitOpen,
     ClientClosed,
     ConnectError,
     ConnectTimeout,
@@ -67,7 +69,8 @@ from aiosock.version import __version__
 if TYPE_CHECKING:
     from aiosock.api import delete, get, head, options, patch, post, put, query, request, run, stream
     from aiosock.client.client import Client, Transport
-    from aiosock.config import Limits, Timeout
+    from aiosock.client.events import EventStream
+    from aiosock.config import Limits, Retry, Timeout
     from aiosock.connection.guard import Guard
     from aiosock.connection.proxy import Proxy
     from aiosock.message.cookies import Cookies
@@ -77,20 +80,29 @@ if TYPE_CHECKING:
     from aiosock.message.response import Response
     from aiosock.message.transit import ConnectionInfo, Timings
     from aiosock.middleware.auth import Auth
+    from aiosock.middleware.breaker import CircuitBreaker
     from aiosock.middleware.chain import Middleware
+    from aiosock.middleware.rate import RateLimit
     from aiosock.middleware.schemes import BasicAuth, BearerAuth, DigestAuth, NetRCAuth
     from aiosock.network.dns import Resolver, SystemResolver
     from aiosock.pool.pool import PoolStats
     from aiosock.protocol.cookie import Cookie
+    from aiosock.protocol.eventstream import ServerSentEvent
+    from aiosock.testing.asgi import ASGITransport
+    from aiosock.testing.mock import MockTransport
 
 __all__ = [
+    "ASGITransport",
     "AiosockError",
+    "Attempt",
     "Auth",
     "BasicAuth",
     "BearerAuth",
     "BlockedAddress",
     "BodyNotReplayable",
     "BodyWrapper",
+    "CircuitBreaker",
+    "CircuitOpen",
     "Client",
     "ClientClosed",
     "ConnectError",
@@ -103,6 +115,7 @@ __all__ = [
     "DNSError",
     "DecodingError",
     "DigestAuth",
+    "EventStream",
     "Guard",
     "HTTPStatusError",
     "HeadTooLarge",
@@ -112,6 +125,7 @@ __all__ = [
     "Limits",
     "LocalProtocolError",
     "Middleware",
+    "MockTransport",
     "NetRCAuth",
     "NetworkError",
     "PoolStats",
@@ -119,6 +133,7 @@ __all__ = [
     "ProtocolError",
     "Proxy",
     "ProxyError",
+    "RateLimit",
     "ReadError",
     "ReadTimeout",
     "RemoteProtocolError",
@@ -127,7 +142,9 @@ __all__ = [
     "Resolver",
     "Response",
     "ResponseNotRead",
+    "Retry",
     "ServerDisconnected",
+    "ServerSentEvent",
     "StreamConsumed",
     "SystemResolver",
     "TLSError",
@@ -162,7 +179,13 @@ if not TYPE_CHECKING:
             ("delete", "get", "head", "options", "patch", "post", "put", "query", "request", "run", "stream"), "api"
         ),
         **dict.fromkeys(("Client", "Transport"), "client.client"),
-        **dict.fromkeys(("Limits", "Timeout"), "config"),
+        **dict.fromkeys(("Limits", "Retry", "Timeout"), "config"),
+        "EventStream": "client.events",
+        "ServerSentEvent": "protocol.eventstream",
+        "CircuitBreaker": "middleware.breaker",
+        "RateLimit": "middleware.rate",
+        "ASGITransport": "testing.asgi",
+        "MockTransport": "testing.mock",
         "Guard": "connection.guard",
         "Proxy": "connection.proxy",
         "Cookies": "message.cookies",

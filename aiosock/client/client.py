@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from json import loads
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, Unpack
 
@@ -30,8 +31,8 @@ from aiosock.client.options import (
     override,
 )
 from aiosock.client.transport import NetworkTransport
-from aiosock.config import Limits, Timeout, as_timeout
-from aiosock.errors import ClientClosed, RequestError, TimeoutException, TotalTimeout, UsageError
+from aiosock.config import Limits, Retry, Timeout, as_retry, as_timeout
+from aiosock.errors import Attempt, ClientClosed, RequestError, TimeoutException, TotalTimeout, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import JSONEncoder
 from aiosock.message.iteration import MAX_EVENT_BYTES
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from aiosock.connection.guard import Guard
     from aiosock.message.cookies import Cookies, CookiesInput
     from aiosock.message.trace import Listener
+    from aiosock.middleware.retry import Retries
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -114,6 +116,7 @@ class Client:
             or a function of one's own, see `aiosock.middleware.auth`; for every request that has no Authorization.
         timeout: A `Timeout`, a number of seconds for the whole of each request, or None for none at all.
         limits: Bounds on connections and on what is taken in.
+        retry: A `Retry`, or a number of attempts: what fails in a way that may pass is sent again; None for never.
         follow_redirects: Follow redirects.
         max_redirects: How many one request may follow.
         verify: Trust of https: True (the system's), False (none), a CA file or directory, or an `ssl.SSLContext`,
@@ -174,6 +177,8 @@ class Client:
         "_raise_for_status",
         "_redirects",
         "_resolver",
+        "_retries",
+        "_retry",
         "_timeout",
         "_tls",
         "_transport",
@@ -191,6 +196,7 @@ class Client:
         auth: AuthInput | None = None,
         timeout: Timeout | float | None = UNSET,
         limits: Limits | None = None,
+        retry: Retry | int | None = None,
         follow_redirects: bool = True,
         max_redirects: int = 20,
         verify: Verify = True,
@@ -230,6 +236,8 @@ class Client:
             raise UsageError(f"max_redirects: must be a whole number from 0 on, not {max_redirects!r}")
         self._redirects = Redirects(check_bool("follow_redirects", follow_redirects), max_redirects)
         self._middleware = middlewares(middleware)
+        self._retry = as_retry(retry)
+        self._retries: Retries | None = None
         if on_event is not None and not callable(on_event):
             raise UsageError(f"on_event: takes a function of an event, not {type(on_event).__name__}")
         if on_event is not None or logging.getLogger("aiosock.client").isEnabledFor(logging.DEBUG):
@@ -331,7 +339,9 @@ class Client:
             auth: As for the client, for this request, whose Authorization it replaces; None for none.
             timeout: As for the client, for this request.
             follow_redirects: As for the client, for this request.
-            proxy: The URL of a proxy, or a `Proxy`, for this request; None to connect directly.
+            proxy: As for the client, for this request; None to connect directly.
+            guard: A `Guard` that counts beside the client's.
+            retry: As for the client, for this request; None for none.
             middleware: More of them, inside of the client's.
             on_informational: Called with each 1xx answer as it arrives.
             extensions: What travels with the request, see `NetworkTransport.send`.
@@ -546,13 +556,13 @@ class Client:
         if self._closed or asyncio.get_running_loop() is not self._loop or self._forks != _forks:
             chain = self._open()
         extensions = request.extensions
-        if "middleware" in extensions:
+        if "middleware" in extensions or "retry" in extensions:
             # Composing is cheap.
-            chain = self._compose([*self._middleware, *extensions["middleware"]])
+            chain = self._compose(extensions.get("middleware") or (), "retry" in extensions)
         total = extensions["timeout"].total
         if total is not None:
             deadline = extensions["deadline"] = asyncio.get_running_loop().time() + total
-            if self._middleware or "auth" in extensions or "middleware" in extensions:
+            if self._middleware or "auth" in extensions or "middleware" in extensions or self._retry is not None:
                 chain = partial(_send_by, deadline, chain)
         response: Response | None = None
         try:
@@ -599,7 +609,7 @@ class Client:
             else:
                 self._transport = self._network()
                 self._carry = self._transport.send
-            self._chain = self._compose(self._middleware)
+            self._chain = self._compose()
         elif self._process != os.getpid():
             raise UsageError(
                 "the client was used in the process that this one was forked from; make one of its own here"
@@ -608,7 +618,17 @@ class Client:
             raise UsageError("the client belongs to another event loop; make one for each")
         return self._chain
 
-    def _compose(self, own: Sequence[Middleware]) -> Send:
+    def _compose(self, own: Sequence[Middleware] = (), retries: bool = False) -> Send:
+        """Return the chain with what one request adds: middlewares of its own, and a word on retries."""
+        if retries or self._retry is not None:
+            if self._retries is None:
+                from aiosock.middleware.retry import Retries
+
+                # One for all requests: they share its budgets.
+                self._retries = Retries(self._retry, on_retry=_tell_retry)
+            own = [self._retries, *self._middleware, *own]
+        else:
+            own = [*self._middleware, *own]
         return arrange(self._redirects, own, self._keeper, self._carry)
 
     def _network(self) -> NetworkTransport:
@@ -657,6 +677,14 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client {'closed' if self._closed else self.pool}>"
+
+
+def _tell_retry(request: Request, attempt: Attempt, delay: float) -> None:
+    listener = request.extensions.get("on_event")
+    if listener is not None:
+        from aiosock.message.trace import RequestRetried, tell
+
+        tell(listener, RequestRetried(request, perf_counter(), attempt, delay))
 
 
 async def _carry(transport: Transport, request: Request) -> Response:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from multidict import CIMultiDict, istr
 
 from aiosock.client.transport import Proxies
-from aiosock.config import Timeout, as_timeout
+from aiosock.config import Retry, Timeout, as_retry, as_timeout
 from aiosock.errors import UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData
@@ -53,6 +53,7 @@ class RequestOptions(TypedDict, total=False):
     follow_redirects: bool | None
     proxy: ProxyInput
     guard: Guard | None
+    retry: Retry | int | None
     middleware: Sequence[Middleware]
     on_informational: Callable[[Response], None] | None
     extensions: Mapping[str, Any] | None
@@ -95,6 +96,8 @@ def call_extensions(options: RequestOptions, timeout: Timeout) -> dict[str, Any]
             raise UsageError("on_informational: takes a function of a response")
     if "proxy" in options:
         extensions["proxy"] = _proxy(options["proxy"])
+    if "retry" in options:
+        extensions["retry"] = as_retry(options["retry"])
     if options.get("guard") is not None:
         extensions["guard"] = options["guard"]
     if options.get("middleware"):

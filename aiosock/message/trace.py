@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Literal, NamedTuple, TypeAlias
 
+from aiosock.errors import Attempt
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import ConnectionInfo
@@ -144,15 +145,13 @@ class RequestRetried(NamedTuple):
     The request is sent again.
 
     Attributes:
-        number: Which attempt comes next; 2 is the first that is a repetition.
-        cause: What the attempt before came to.
-        delay: Seconds until then.
+        attempt: The one that failed, and how.
+        delay: Seconds until the next.
     """
 
     request: Request
     at: float
-    number: int
-    cause: Response | BaseException
+    attempt: Attempt
     delay: float
 
 
@@ -212,7 +211,7 @@ def log(event: Event) -> None:
     elif isinstance(event, Redirected):
         logger.debug("%s: redirected to %s", asked, event.following.url.with_query(None).with_fragment(None))
     elif isinstance(event, RequestRetried):
-        logger.debug("%s: attempt %d follows in %.3f s", asked, event.number, event.delay)
+        logger.debug("%s: attempt %d follows in %.3f s", asked, event.attempt.number + 1, event.delay)
     elif isinstance(event, RequestFailed):
         logger.debug("%s: failed with %s", asked, type(event.error).__name__)
     elif isinstance(event, (ResponseDone, ConnectionClosed)):

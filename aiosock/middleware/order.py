@@ -4,11 +4,12 @@ Which middlewares a client has, and in which order: the one place where that is 
 From the user down to the wire:
 
 1. Redirects: what is below happens for each request of a chain of redirects, as each may go to another origin.
-2. The user's own, the client's before the request's. They see every request and every answer, redirects included, and
+2. Retries: each try has the user's own middlewares around it, which may limit its rate, and authenticates anew.
+3. The user's own, the client's before the request's. They see every request and every answer, redirects included, and
    may send a request elsewhere or again: cookies and credentials are added below them, for where it goes then.
-3. Authentication: it answers challenges for the request as it is otherwise complete, since some sign its method, target
+4. Authentication: it answers challenges for the request as it is otherwise complete, since some sign its method, target
    and body.
-4. Cookies: the innermost, as every answer, a challenge too, may set some, and every request has to carry them.
+5. Cookies: the innermost, as every answer, a challenge too, may set some, and every request has to carry them.
 
 A concern that has nothing to do costs next to nothing: most requests take a shortcut past all of them.
 """
@@ -31,7 +32,7 @@ def arrange(redirects: Redirects, own: Sequence[Middleware], cookies: CookieKeep
 
     Args:
         redirects: Follows redirects.
-        own: The user's, the outermost first.
+        own: Retries, if they are on, and the user's, the outermost first.
         cookies: Keeps cookies.
         send: What carries a request in the end.
     """

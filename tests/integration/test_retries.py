@@ -15,6 +15,7 @@ import aiosock
 from aiosock import DigestAuth, Timeout
 from aiosock.config import Retry
 from aiosock.errors import CircuitOpen
+from aiosock.message.trace import RequestRetried
 from aiosock.middleware.breaker import CircuitBreaker
 from aiosock.middleware.rate import RateLimit
 from aiosock.middleware.retry import Retries
@@ -349,3 +350,34 @@ async def test_all_of_them_together_with_redirects_cookies_and_digest() -> None:
         ]
         assert [len(one.extensions["attempts"]) for one in (*answer.history, answer)] == [2, 3]
         await settled(client)
+
+
+# By the client
+
+
+async def test_a_client_retries_and_tells_of_it() -> None:
+    told: list[Any] = []
+    async with (
+        Server.answering(response(503), response(503), response(body=b"ok")) as server,
+        checked_client(retry=aiosock.Retry(3, backoff=0.001), on_event=told.append) as client,
+    ):
+        answer = await client.get(server.url)
+        assert answer.text == "ok"
+        assert [attempt.status_code for attempt in answer.extensions["attempts"]] == [503, 503, 200]
+        retried = [event for event in told if isinstance(event, RequestRetried)]
+        assert [event.attempt.number for event in retried] == [1, 2]
+
+
+async def test_a_request_has_the_last_word_on_retries() -> None:
+    once = aiosock.Retry(2, backoff=0.001)
+    async with Server.answering(response(503)) as server:
+        async with checked_client(retry=once) as client:
+            await client.get(server.url, retry=None)
+            assert len(server.requests) == 1
+        async with checked_client() as client:
+            await client.get(server.url, retry=once)
+            assert len(server.requests) == 3
+            await client.get(server.url)
+            assert len(server.requests) == 4
+        with pytest.raises(aiosock.UsageError, match="Retry: attempts"):
+            aiosock.Client(retry=0)
