@@ -548,3 +548,45 @@ def test_tests_of_a_client_pass_without_a_network(run: Run) -> None:
     plugins = "-p aiosock.testing.plugin -p pytest_asyncio.plugin -p no:cacheprovider"
     done = run("test_my_client.py", "-q", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_ADDOPTS=plugins)
     assert "5 passed" in done.stdout
+
+
+# retrying.py
+
+
+def test_bad_moments_are_waited_out(serve: Serve, run: Run) -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            bad = targets(peer.server).count(request.target) == 1 and request.target != "/good"
+            await peer.send(response(503, b"", [("Retry-After", "0")]) if bad else response(200, b"ok"))
+
+    server = serve(script)
+    output = run("retrying.py", f"{server.url}/bad", f"{server.url}/good").stdout
+    assert sorted(output.splitlines()) == [
+        f"{server.url}/bad: 200 after 503, 200",
+        f"{server.url}/good: 200 after 200",
+    ]
+
+
+def test_what_stays_bad_is_given_up_and_then_not_asked(serve: Serve, run: Run, nobody: str) -> None:
+    server = serve(pages())
+    done = run("retrying.py", "--attempts", 1, *[nobody] * 12, server.url, status=1)
+    lines = done.stdout.splitlines()
+    assert any("given up after 1 tries" in line for line in lines)
+    assert sum("not asked" in line for line in lines) == 2
+    assert f"{server.url}: 404 after 404" in lines
+    assert "usage: " in run("retrying.py", "--rate", "often", nobody, status=2).stderr
+
+
+# trace.py
+
+
+def test_each_event_has_its_line_and_time(serve: Serve, run: Run, nobody: str) -> None:
+    server = serve()
+    *events, timings = run("trace.py", f"{server.url}/redirect/1").stdout.splitlines()
+    assert timings.startswith("<Timings ")
+    names = [line.split()[2] for line in events]
+    assert names[:5] == ["RequestQueued", "Connected", "ConnectionAcquired", "RequestHeadSent", "RequestSent"]
+    assert names.count("ResponseHeadReceived") == 2
+    assert names[-1] == "ResponseDone"
+    assert f"Redirected            to {server.url}/" in run("trace.py", f"{server.url}/redirect/1").stdout
+    assert run("trace.py", nobody, status=1).stderr.startswith("the request failed: ")
