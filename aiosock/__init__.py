@@ -13,7 +13,7 @@ aiosock: an asyncio HTTP client that drives non-blocking sockets itself.
 The rooms, from the user down to the wire::
 
     client/      a call becomes a Request; a Response comes back, read or streaming
-    middleware/  one concern per file: redirects, authentication, cookies
+    middleware/  one concern per file: redirects, retries, caching, rates, authentication, cookies
     pool/        which connection carries it: reuse an idle one, dial a new one, or wait in line
     connection/  pumps a protocol over a stream: bytes out, bytes in, events up
     message/     what travels: requests, responses, bodies, content codings

@@ -98,12 +98,15 @@ def call_extensions(options: RequestOptions, timeout: Timeout) -> dict[str, Any]
         extensions["proxy"] = _proxy(options["proxy"])
     if "retry" in options:
         extensions["retry"] = as_retry(options["retry"])
-    if options.get("guard") is not None:
-        extensions["guard"] = options["guard"]
-    if options.get("middleware"):
-        extensions["middleware"] = middlewares(options["middleware"])
-    if options.get("cookies") is not None:
-        extensions["cookies"] = _cookies(options["cookies"])
+    guard = options.get("guard")
+    if guard is not None:
+        extensions["guard"] = guard
+    own = options.get("middleware")
+    if own:
+        extensions["middleware"] = middlewares(own)
+    cookies = options.get("cookies")
+    if cookies is not None:
+        extensions["cookies"] = _cookies(cookies)
     return extensions
 
 

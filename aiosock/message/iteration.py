@@ -35,7 +35,10 @@ MAX_EVENT_BYTES: Final = 1024 * 1024
 class BodySource(Protocol):
     """Where a response's body comes from."""
 
-    trailers: CIMultiDict[str] | None
+    @property
+    def trailers(self) -> CIMultiDict[str] | None:
+        """The trailers, where there are some and the body has ended."""
+        ...
 
     async def receive(self) -> bytes:
         """Return the next piece as it came; ``b""`` when the body is complete."""
@@ -77,10 +80,6 @@ class BodyWrapper:
     def trailers(self) -> CIMultiDict[str] | None:
         """The trailers, where there are some and the body has ended."""
         return self.inner.trailers
-
-    @trailers.setter
-    def trailers(self, value: CIMultiDict[str] | None) -> None:
-        self.inner.trailers = value
 
     async def receive(self) -> bytes:
         """Return the next piece as it came; ``b""`` when the body is complete."""

@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from aiosock.errors import PoolTimeout, ResponseNotRead, StreamConsumed, UsageError
 from aiosock.message.iteration import BodySource, BodyWrapper
@@ -110,7 +110,7 @@ class RateLimit:
             return response
         try:
             # Some type checkers take a property for no attribute.
-            response.wrap_body(lambda source: cast("BodySource", _Held(source, gate)))
+            response.wrap_body(lambda source: _Held(source, gate))
         except StreamConsumed:
             gate.leave()
         return response

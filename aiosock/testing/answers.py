@@ -8,7 +8,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from time import perf_counter
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from multidict import CIMultiDict
 
@@ -172,7 +172,7 @@ def arrived(given: Response, request: Request, bounds: Bounds, started_at: float
         request=request,
         extensions=given.extensions,
         # To one type checker, a property is no place for the protocol's attribute.
-        source=cast("BodySource", _Arriving(source, bounds, timings)),
+        source=_Arriving(source, bounds, timings),
         timings=timings,
     )
     response.informational = given.informational

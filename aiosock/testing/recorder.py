@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias, cast, get_args
+from typing import Final, Literal, Self, TypeAlias, get_args
 
 from multidict import CIMultiDict
 
@@ -103,7 +103,7 @@ class Recorder:
         response = await next(request)
         recorded.status, recorded.reason = response.status_code, response.reason
         # To one type checker, a property is no place for the protocol's attribute.
-        response.wrap_body(lambda source: cast("BodySource", _Kept(source, recorded)))
+        response.wrap_body(lambda source: _Kept(source, recorded))
         # Only now: of a response that was read already, the codings are undone.
         recorded.response_headers = list(response.headers.items())
         return response

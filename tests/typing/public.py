@@ -111,6 +111,26 @@ async def behaviour(path: Path) -> None:
     assert_type(response.cookies, aiosock.Cookies)
 
 
+async def resilience() -> None:
+    client = aiosock.Client(
+        retry=aiosock.Retry(3, backoff=0.1),
+        guard=aiosock.Guard(allow_private=True),
+        on_event=print,
+        middleware=[aiosock.RateLimit("10/s", concurrency=2), aiosock.CircuitBreaker(failures=3)],
+    )
+    response = await client.get("/", retry=2, guard=None)
+    assert_type(response, aiosock.Response)
+    await client.get("/", retry=None)
+    async with client.events("/", last_event_id="1") as events:
+        assert_type(events, aiosock.EventStream)
+        async for event in events:
+            assert_type(event, aiosock.ServerSentEvent)
+            assert_type(event.data, str)
+    async for event in response.iter_events():
+        assert_type(event, aiosock.ServerSentEvent)
+    aiosock.Client(transport=aiosock.MockTransport({"GET /": aiosock.Response(200)}))
+
+
 async def one_shot() -> None:
     assert_type(await aiosock.get("http://a/", verify=False, proxy="h:1", auth=("u", "p")), aiosock.Response)
     async with aiosock.stream("GET", "http://a/") as streamed:
