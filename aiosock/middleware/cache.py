@@ -23,7 +23,7 @@ from aiosock.message.transit import Timings
 from aiosock.message.url import Location, parse_url, resolve_reference
 from aiosock.middleware.cachestore import MIB, MemoryStore, SQLiteStore, Store, variant_of
 from aiosock.middleware.chain import Send
-from aiosock.middleware.kept import GatheredBody, KeptBody, is_plain
+from aiosock.middleware.kept import KeptBody, is_plain, make_gatherable
 from aiosock.protocol.cache import (
     ERROR_STATUSES,
     SAFE_METHODS,
@@ -473,15 +473,9 @@ def _changed(request: Request, response: Response) -> list[str]:
 
 async def _gather(response: Response) -> None:
     """Read the body of a redirect, which nobody else will; what goes wrong is told to whoever tries to."""
-    gathered: list[GatheredBody] = []
-
-    def gather(source: BodySource) -> BodySource:
-        gathered.append(GatheredBody(source))
-        return gathered[0]
-
-    response.wrap_body(gather)
+    body = make_gatherable(response)
     try:
-        await gathered[0].gather(MAX_REDIRECT_BYTES)
+        await body.gather(MAX_REDIRECT_BYTES)
     except RequestError:
         response.abort()
     except BaseException:

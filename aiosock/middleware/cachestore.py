@@ -344,11 +344,11 @@ def _transaction(database: sqlite3.Connection, kind: str) -> Iterator[None]:
     database.execute(f"BEGIN {kind}")
     try:
         yield
+        database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")
 
 
 def _sum(head: object, body: bytes) -> int:

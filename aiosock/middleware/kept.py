@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from aiosock.message.decoding import PIECE_BYTES
 from aiosock.message.iteration import BodySource, BodyWrapper
+from aiosock.message.response import Response
 
 
 class KeptBody:
@@ -74,6 +75,23 @@ class GatheredBody(BodyWrapper):
     async def receive(self) -> bytes:
         """Return the next piece as it came; ``b""`` when the body is complete."""
         return self._pieces.popleft() if self._pieces else await self.inner.receive()
+
+
+def make_gatherable(response: Response) -> GatheredBody:
+    """
+    Let a response's body come through a source that can gather it, and return that.
+
+    Raises:
+        StreamConsumed: The body was iterated already, or given up.
+    """
+    made: list[GatheredBody] = []
+
+    def wrap(source: BodySource) -> BodySource:
+        made.append(GatheredBody(source))
+        return made[0]
+
+    response.wrap_body(wrap)
+    return made[0]
 
 
 def is_plain(transfer_encoding: str) -> bool:
