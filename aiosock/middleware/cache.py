@@ -117,7 +117,7 @@ class Cache:
             raise UsageError(f"Cache: max_entry_bytes takes a whole number of at least 0, not {max_entry_bytes!r}")
         if identity is not None and not isinstance(identity, str):
             raise UsageError(f"Cache: identity takes a str, not {type(identity).__name__}")
-        if store is not None and not callable(getattr(store, "find", None)):
+        if store is not None and not callable(getattr(store, "put", None)):
             raise UsageError(f"Cache: store takes a MemoryStore, a SQLiteStore or the like, not {type(store).__name__}")
         self._store: Store = MemoryStore() if store is None else store
         self._max_entry_bytes = max_entry_bytes

@@ -41,6 +41,7 @@ async def test_a_kept_body_is_decoded_as_usual() -> None:
     assert await response.read() == b"hello"
     await response.close()
     response.abort()
+    assert KeptBody(b"x").take_whole() is None
 
 
 @pytest.mark.parametrize(("most", "expected"), [(5, b"abcde"), (4, None), (2, None)])
