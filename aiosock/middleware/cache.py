@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from multidict import istr
+from multidict import CIMultiDict, istr
 
 from aiosock.errors import BlockedAddress, InvalidURL, RequestError, UsageError
 from aiosock.message.iteration import BodySource, BodyWrapper
@@ -61,6 +61,7 @@ _OWN_TERMS: Final = (
     "Upgrade",
 )
 _AGE: Final = istr("Age")
+_CREDENTIALS: Final = ("Authorization", "Cookie")
 # What bounds or watches the request that is answered, and not one behind its back.
 _NOT_BEHIND: Final = ("deadline", "on_informational")
 
@@ -76,6 +77,8 @@ class _Lookup(NamedTuple):
     next: Send
     url: str
     partition: str
+    fields: CIMultiDict[str]
+    """The request's fields, with what may be kept of them in place of credentials."""
 
 
 class Cache:
@@ -98,7 +101,8 @@ class Cache:
         store: Keeps the answers; a `MemoryStore` of 64 MiB where it is left out.
         max_entry_bytes: The most bytes of one body, as it was sent. Larger ones are not kept.
         identity: States that all requests are those of one user, this one: credentials set nothing apart any more,
-            and answers are shared with every cache of the same identity and store.
+            and answers are shared with every cache of the same identity and store, but for those that servers vary on
+            credentials.
         clock: Tells seconds since the epoch.
 
     Raises:
@@ -145,7 +149,8 @@ class Cache:
         asked = directives_of(headers)
         if "no-store" in asked:
             return await next(request)
-        lookup = _Lookup(request, next, _key_of(request), self._identities.partition(request))
+        identities = self._identities
+        lookup = _Lookup(request, next, _key_of(request), identities.partition(request), identities.mask(headers))
         entry = await self._find(lookup)
         use = Use.VALIDATE if entry is None else choose_use(entry, headers, self._clock())
         if entry is not None and use in (Use.FRESH, Use.STALE):
@@ -182,8 +187,7 @@ class Cache:
     # What is kept
 
     async def _find(self, lookup: _Lookup) -> Entry | None:
-        request = lookup.request
-        choose = partial(_select, method=request.method, partition=lookup.partition, request=request)
+        choose = partial(_select, method=lookup.request.method, partition=lookup.partition, fields=lookup.fields)
         return await self._store.find(lookup.url, choose)
 
     async def _keep(self, url: str, entry: Entry, since: int) -> None:
@@ -230,7 +234,7 @@ class Cache:
 
     async def _validate(self, entry: Entry, lookup: _Lookup) -> Response:
         """Ask whether an entry is still good; use it if it is, or if there is no asking and it may be used then."""
-        request, next, url, _ = lookup
+        request, next, url = lookup.request, lookup.next, lookup.url
         asked = conditions(entry)
         since, asked_at = self._moment, self._clock()
         try:
@@ -255,7 +259,7 @@ class Cache:
 
     async def _freshen(self, entry: Entry, response: Response, lookup: _Lookup, since: int, asked_at: float) -> Entry:
         request, now = lookup.request, self._clock()
-        new = freshened(entry, response.headers, request.headers, asked_at, now, _http_date(now))
+        new = freshened(entry, response.headers, lookup.fields, asked_at, now, _http_date(now))
         lasting = may_store(new.method, new.status_code, request.headers, new.fields, now)
         if not lasting or variant_of(new) != variant_of(entry):
             await self._store.remove(lookup.url, entry)
@@ -294,7 +298,7 @@ class Cache:
                 response.reason,
                 response.http_version,
                 kept_fields(headers, None if request.method == "HEAD" else len(body), date),
-                vary_of(request.headers, headers) or (),
+                vary_of(lookup.fields, headers) or (),
                 asked_at,
                 now,
                 body,
@@ -421,11 +425,23 @@ class _Identities:
             ]
         if not any(told):
             return "" if self._fixed is None else f"identity {self._fixed}"
+        return self._sealed(repr((told, self._fixed)))
+
+    def mask(self, headers: CIMultiDict[str]) -> CIMultiDict[str]:
+        """Return fields in which credentials can be compared but not read; the same ones where there are none."""
+        for name in _CREDENTIALS:
+            if name in headers:
+                values = headers.getall(name)
+                headers = headers.copy()
+                headers[name] = self._sealed(repr(values))
+        return headers
+
+    def _sealed(self, text: str) -> str:
         from hashlib import blake2b
         from secrets import token_bytes
 
         self._secret = self._secret or token_bytes(32)
-        return blake2b(repr((told, self._fixed)).encode("utf-8", "replace"), key=self._secret).hexdigest()
+        return blake2b(text.encode("utf-8", "replace"), key=self._secret).hexdigest()
 
     def _token(self, one: object) -> int:
         """Return a number that stands for this object and no other, 0 for none."""
@@ -441,8 +457,8 @@ class _Identities:
         return known[1]
 
 
-def _select(entries: Iterable[Entry], *, method: str, partition: str, request: Request) -> Entry | None:
-    return select(entries, method, partition, request.headers)
+def _select(entries: Iterable[Entry], *, method: str, partition: str, fields: CIMultiDict[str]) -> Entry | None:
+    return select(entries, method, partition, fields)
 
 
 def _key_of(request: Request) -> str:

@@ -153,7 +153,7 @@ class SQLiteStore:
 
     All work is done in one thread of its own. While another process writes, it waits for 2 s at most; what cannot be
     read or written then is a miss. The database is made, readable by its owner alone, when there is none; it holds
-    what servers sent, so that whoever may read it may read that.
+    whole URLs and what servers sent, so that whoever may read it may read that. It holds no credentials of requests.
 
     Args:
         path: The file; beside it there are two more while it is open.

@@ -440,6 +440,27 @@ async def test_nobody_gets_what_is_somebody_elses(mine: dict[str, Any], theirs: 
     assert (await origin.ask(**mine)).content == b"secret"
 
 
+async def test_no_credential_is_kept_not_even_where_a_server_varies_on_it(origin: Origin) -> None:
+    kept: list[Entry] = []
+
+    def note(entries: Iterable[Entry]) -> None:
+        kept.extend(entries)
+
+    store = MemoryStore()
+    for identity in (None, "me"):
+        origin.cache = Cache(store, identity=identity, clock=origin.clock)
+        for secret in ("hunter2", "hunter3"):
+            named = {"headers": {"Authorization": secret, "Cookie": f"a={secret}"}}
+            vary = reply(b"x", said="max-age=0", ETag='"a"', Vary="Authorization, Cookie, Accept")
+            await origin.ask(vary, **named)  # type: ignore[arg-type]
+            await origin.ask(reply(status=304, said="max-age=60"), **named)  # type: ignore[arg-type]
+            assert await origin.states(URL, **named) == ["hit"]
+        assert await origin.states(URL, headers={"Authorization": "other", "Cookie": "a=hunter2"}) == ["miss"]
+    await store.find("http://h:80/a", note)  # type: ignore[arg-type]
+    assert len(kept) == 4
+    assert "hunter" not in repr(kept)
+
+
 async def test_with_an_identity_credentials_set_nothing_apart_but_guards_do() -> None:
     store, clock = MemoryStore(), Clock()
     origin = Origin()

@@ -387,7 +387,7 @@ async def test_while_others_keep_it_busy_there_is_nothing_to_be_had(
     store = SQLiteStore(path, clock=clock)
     await store.put("u", ENTRY)
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+    await asyncio.to_thread(other.execute, "BEGIN EXCLUSIVE")
     await store.put("v", ENTRY)
     clock.now += 100
     # Reading goes on, and only the note of its use is not taken.
