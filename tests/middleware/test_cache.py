@@ -300,6 +300,8 @@ async def test_only_if_cached_is_never_sent(origin: Origin) -> None:
     assert (await origin.ask(said="only-if-cached")).content == b"x"
     origin.clock.now += 15
     assert (await origin.ask(said="only-if-cached")).extensions["cache"] == "stale"
+    await settled(origin.cache)
+    assert len(origin.requests) == 1
     origin.clock.now += 15
     assert (await origin.ask(said="only-if-cached")).status_code == 504
     assert (await origin.ask(said="only-if-cached, max-stale")).extensions["cache"] == "stale"

@@ -195,6 +195,19 @@ async def test_a_redirect_back_to_http_is_upgraded_with_its_credentials_and_ends
     assert all("Authorization" in request.headers for request in requests)
 
 
+async def test_a_redirect_to_https_of_what_was_asked_for_over_http_takes_no_credentials_along() -> None:
+    hsts = await taught("max-age=10")
+    requests: list[Request] = []
+
+    async def server(request: Request) -> Response:
+        requests.append(request)
+        status = 302 if len(requests) == 1 else 200
+        return Response(status, headers={"Location": "https://example.com/b"}, request=request)
+
+    await compose([Redirects(True, 5), hsts], server)(Request("GET", "http://u:p@example.com/a"))
+    assert ["Authorization" in request.headers for request in requests] == [True, False]
+
+
 async def test_another_origin_gets_no_credentials_upgraded_or_not() -> None:
     hsts = await taught("max-age=10; includeSubDomains")
     requests: list[Request] = []
