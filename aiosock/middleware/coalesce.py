@@ -174,8 +174,9 @@ class _BoundedBody(BodyWrapper):
 
     async def receive(self) -> bytes:
         self.check_deadline()
+        scope = asyncio.timeout_at(None if self._deadline == math.inf else self._deadline)
         try:
-            async with asyncio.timeout_at(None if self._deadline == math.inf else self._deadline) as scope:
+            async with scope:
                 return await self.inner.receive()
         except TimeoutError as error:
             if scope.expired() and not isinstance(error, RequestError):
