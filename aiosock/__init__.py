@@ -81,7 +81,11 @@ if TYPE_CHECKING:
     from aiosock.message.transit import ConnectionInfo, Timings
     from aiosock.middleware.auth import Auth
     from aiosock.middleware.breaker import CircuitBreaker
+    from aiosock.middleware.cache import Cache
+    from aiosock.middleware.cachestore import MemoryStore, SQLiteStore
     from aiosock.middleware.chain import Middleware
+    from aiosock.middleware.coalesce import Coalesce
+    from aiosock.middleware.hsts import HSTS
     from aiosock.middleware.rate import RateLimit
     from aiosock.middleware.schemes import BasicAuth, BearerAuth, DigestAuth, NetRCAuth
     from aiosock.network.dns import Resolver, SystemResolver
@@ -92,6 +96,7 @@ if TYPE_CHECKING:
     from aiosock.testing.mock import MockTransport
 
 __all__ = [
+    "HSTS",
     "ASGITransport",
     "AiosockError",
     "Attempt",
@@ -101,10 +106,12 @@ __all__ = [
     "BlockedAddress",
     "BodyNotReplayable",
     "BodyWrapper",
+    "Cache",
     "CircuitBreaker",
     "CircuitOpen",
     "Client",
     "ClientClosed",
+    "Coalesce",
     "ConnectError",
     "ConnectTimeout",
     "ConnectionInfo",
@@ -124,6 +131,7 @@ __all__ = [
     "InvalidURL",
     "Limits",
     "LocalProtocolError",
+    "MemoryStore",
     "Middleware",
     "MockTransport",
     "NetRCAuth",
@@ -143,6 +151,7 @@ __all__ = [
     "Response",
     "ResponseNotRead",
     "Retry",
+    "SQLiteStore",
     "ServerDisconnected",
     "ServerSentEvent",
     "StreamConsumed",
@@ -184,6 +193,10 @@ if not TYPE_CHECKING:
         "ServerSentEvent": "protocol.eventstream",
         "CircuitBreaker": "middleware.breaker",
         "RateLimit": "middleware.rate",
+        "Cache": "middleware.cache",
+        **dict.fromkeys(("MemoryStore", "SQLiteStore"), "middleware.cachestore"),
+        "Coalesce": "middleware.coalesce",
+        "HSTS": "middleware.hsts",
         "ASGITransport": "testing.asgi",
         "MockTransport": "testing.mock",
         "Guard": "connection.guard",

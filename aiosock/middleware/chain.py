@@ -53,6 +53,9 @@ def as_middleware(value: object) -> Middleware:
     """
     if not callable(value) or isinstance(value, type):
         raise UsageError(f"middleware: takes functions 'async def mw(request, next)', not {_kind(value)}")
+    if type(value).__module__.startswith("aiosock."):
+        # Our own keep their promises, and may hand on to others what they got.
+        return cast("Middleware", value)
     return partial(_call_checked, cast("Middleware", value))
 
 

@@ -590,3 +590,46 @@ def test_each_event_has_its_line_and_time(serve: Serve, run: Run, nobody: str) -
     assert names[-1] == "ResponseDone"
     assert f"Redirected            to {server.url}/" in run("trace.py", f"{server.url}/redirect/1").stdout
     assert run("trace.py", nobody, status=1).stderr.startswith("the request failed: ")
+
+
+# cached.py
+
+
+def test_cache_asks_for_what_it_lacks_and_for_whether_the_rest_is_good(serve: Serve, run: Run, tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            fields = [("ETag", '"a"'), ("Cache-Control", "max-age=60" if request.target == "/fresh" else "no-cache")]
+            if request.header("If-None-Match"):
+                await peer.send(response(304, headers=fields))
+            else:
+                await peer.send(response(200, b"hello", fields))
+
+    server = serve(script)
+    urls = [f"{server.url}/fresh", f"{server.url}/asked", f"{server.url}/fresh"]
+
+    def states(*options: object) -> list[str]:
+        return [
+            line.split()[1]
+            for line in run("cached.py", "--cache", tmp_path / "db", *options, *urls).stdout.splitlines()
+        ]
+
+    # They end in any order.
+    assert sorted(states()) == ["miss"] * 3
+    assert len(server.requests) == 2
+    assert sorted(states()) == ["hit", "hit", "revalidated"]
+    assert len(server.requests) == 3
+    # What must always be validated is no use to who asks nobody.
+    done = run("cached.py", "--cache", tmp_path / "db", "--offline", *urls, status=1)
+    assert sorted(line.split()[:2] for line in done.stdout.splitlines()) == [["200", "hit"]] * 2 + [["504", "miss"]]
+    assert len(server.requests) == 3
+
+
+def test_cache_that_cannot_be_used_is_named(run: Run, nobody: str, tmp_path: Path) -> None:
+    done = run("cached.py", "--cache", tmp_path / "none" / "db", nobody, status=1)
+    assert f"cannot go on: the cache database '{tmp_path}/none/db' cannot be used" in done.stderr
+
+
+def test_cache_reports_what_failed(run: Run, nobody: str, tmp_path: Path) -> None:
+    done = run("cached.py", "--cache", tmp_path / "db", nobody, status=1)
+    assert f"{nobody} failed: " in done.stderr
+    assert "504 miss" in run("cached.py", "--cache", tmp_path / "db", "--offline", nobody, status=1).stdout

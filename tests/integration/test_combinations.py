@@ -157,3 +157,31 @@ async def test_events_are_read_through_all_of_it() -> None:
             event = await anext(events)
         assert (event.data, event.id) == ("hello", "7")
         check(client)
+
+
+async def test_a_cache_shares_what_all_below_it_fetched() -> None:
+    def cached(request: ReceivedRequest) -> bytes:
+        page.asked.append(request)
+        if len(page.asked) == 1:
+            return response(503)
+        return response(body=b"here", headers=[("Cache-Control", "max-age=60")])
+
+    page, cache = Flaky(0), aiosock.Cache()
+    async with site(by_digest(cached)) as server, cache:
+        async with checked_client(
+            retry=QUICK,
+            guard=LOOPBACK,
+            auth=DigestAuth("u", "p"),
+            cookies={"default": "1"},
+            middleware=[aiosock.HSTS(), cache, aiosock.Coalesce(), RateLimit(concurrency=1)],
+        ) as client:
+            together = await asyncio.gather(*(client.get(f"{server.url}/a") for _ in range(5)))
+            assert {one.text for one in together} == {"here"}
+            assert [request.header("Cookie") for request in page.asked] == ["seen=1; default=1"] * 2
+            again = await client.get(f"{server.url}/a", cookies=aiosock.CookieJar())
+            assert again.extensions["cache"] == "miss"
+            assert (await client.get(f"{server.url}/a")).extensions["cache"] == "hit"
+            check(client)
+        async with checked_client(guard=LOOPBACK, middleware=[cache]) as client:
+            # Nobody else is given what was kept for this user.
+            assert (await client.get(f"{server.url}/a")).status_code == 401

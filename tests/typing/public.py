@@ -116,7 +116,13 @@ async def resilience() -> None:
         retry=aiosock.Retry(3, backoff=0.1),
         guard=aiosock.Guard(allow_private=True),
         on_event=print,
-        middleware=[aiosock.RateLimit("10/s", concurrency=2), aiosock.CircuitBreaker(failures=3)],
+        middleware=[
+            aiosock.HSTS(),
+            aiosock.Cache(aiosock.SQLiteStore("cache.db")),
+            aiosock.Coalesce(),
+            aiosock.RateLimit("10/s", concurrency=2),
+            aiosock.CircuitBreaker(failures=3),
+        ],
     )
     response = await client.get("/", retry=2, guard=None)
     assert_type(response, aiosock.Response)

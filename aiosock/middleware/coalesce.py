@@ -1,0 +1,242 @@
+"""
+Identical safe requests that are under way at the same time share one exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+from typing import Final, TypeAlias
+
+from multidict import CIMultiDict
+
+from aiosock.errors import RequestError, TotalTimeout, UsageError
+from aiosock.message.iteration import BodySource, BodyWrapper
+from aiosock.message.request import Request
+from aiosock.message.response import Response
+from aiosock.message.transit import Timings
+from aiosock.middleware.chain import Send
+from aiosock.middleware.kept import KeptBody, is_plain, make_gatherable
+
+MIB: Final = 1024 * 1024
+
+_Key: TypeAlias = tuple[str, str, str, tuple[tuple[str, str], ...]]
+
+
+class Coalesce:
+    """
+    A middleware that sends one request where several tasks ask for the same at the same time.
+
+    The same are GET and HEAD requests without a body that agree in URL, in all fields, and in all extensions but the
+    deadline: timeouts, ``auth``, ``cookies``, ``proxy``, ``guard`` and whatever else there is. Each gets a response of
+    its own, or the error as an exception of its own. The exchange goes on as long as somebody waits for it, whoever
+    asked first, and each waits for as long as its own ``total`` allows.
+
+    Who is alone when the head of the answer comes gets it as it comes, and nobody joins any more. Else the body is
+    read into memory before anybody gets it, so that streams which never end are not to be shared: answers of the type
+    text/event-stream are not, and the ones too large go to one of those that wait, while the others send their own.
+
+    Args:
+        max_bytes: The most bytes of a body, as it was sent, that is shared.
+
+    Raises:
+        UsageError: ``max_bytes`` is no number of at least 0.
+    """
+
+    def __init__(self, *, max_bytes: int = MIB) -> None:
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0:
+            raise UsageError(f"Coalesce: max_bytes takes a whole number of at least 0, not {max_bytes!r}")
+        self._max_bytes = max_bytes
+        self._shared: dict[_Key, list[_Shared]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Coalesce {sum(map(len, self._shared.values()))} under way>"
+
+    async def __call__(self, request: Request, next: Send, /) -> Response:
+        """
+        Send the request, or wait for the answer to one that is the same.
+
+        Raises:
+            TotalTimeout: The time for this request is over.
+        """
+        if request.method not in ("GET", "HEAD") or request.body is not None or "Upgrade" in request.headers:
+            return await next(request)
+        key = (request.method, str(request.url), request.target, tuple(request.headers.items()))
+        extensions = {name: value for name, value in request.extensions.items() if name != "deadline"}
+        for shared in self._shared.get(key, ()):
+            # What is composed anew, or belongs to another client, leads elsewhere.
+            if shared.next is next and shared.request.extensions == extensions:
+                break
+        else:
+            shared = _Shared(request.replace(extensions=extensions), next, self._max_bytes, self._shared, key)
+        response = await shared.wait(request)
+        return await next(request) if response is None else response
+
+
+class _Shared:
+    """
+    One exchange and those who wait for it.
+
+    Args:
+        request: What is sent, without a deadline.
+        next: What sends it.
+        most: The most bytes of a body that is shared.
+        joinable: Where it can be found, until nobody may join any more.
+        key: Under which key.
+    """
+
+    def __init__(self, request: Request, next: Send, most: int, joinable: dict[_Key, list[_Shared]], key: _Key) -> None:
+        self.request = request
+        self.next = next
+        self._most = most
+        self._joinable = joinable
+        self._key = key
+        self._waiting = 0
+        # What comes of it: a response for one, a response with its body for all, or an error.
+        self._alone: Response | None = None
+        self._kept: tuple[Response, bytes] | None = None
+        self._error: Exception | None = None
+        joinable.setdefault(key, []).append(self)
+        self._task = asyncio.get_running_loop().create_task(self._exchange())
+
+    async def wait(self, request: Request) -> Response | None:
+        """Return a response of one's own; None where one has to send a request of one's own."""
+        deadline: float = request.extensions.get("deadline", math.inf)
+        task = self._task
+        self._waiting += 1
+        try:
+            seconds = None if deadline == math.inf else deadline - asyncio.get_running_loop().time()
+            # It neither cancels the exchange nor raises what that raised.
+            await asyncio.wait((task,), timeout=seconds)
+            if not task.done():
+                raise _too_late(request)
+            return self._result(request, deadline)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._close()
+                task.cancel()
+                if self._alone is not None:
+                    self._alone.abort()
+
+    def _result(self, request: Request, deadline: float) -> Response | None:
+        if self._task.cancelled():
+            raise asyncio.CancelledError
+        if self._error is not None:
+            raise _again(self._error, request)
+        if self._kept is not None:
+            return _copy(*self._kept)
+        response, self._alone = self._alone, None
+        if response is not None and deadline != math.inf:
+            response.wrap_body(lambda source: _BoundedBody(source, deadline, request))
+        return response
+
+    async def _exchange(self) -> None:
+        response: Response | None = None
+        try:
+            response = await self.next(self.request)
+            if self._waiting == 1 or not _is_shareable(response):
+                self._alone = response
+                return
+            body = await make_gatherable(response).gather(self._most)
+            if body is None:
+                self._alone = response
+            else:
+                self._kept = response, body
+        except Exception as error:
+            if response is not None:
+                response.abort()
+            self._error = error
+        except BaseException:
+            if response is not None:
+                response.abort()
+            raise
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Let nobody join any more."""
+        joinable = self._joinable.get(self._key, [])
+        if self in joinable:
+            joinable.remove(self)
+            if not joinable:
+                del self._joinable[self._key]
+
+
+class _BoundedBody(BodyWrapper):
+    """A body whose exchange has no deadline, read by somebody who has."""
+
+    def __init__(self, inner: BodySource, deadline: float, request: Request) -> None:
+        super().__init__(inner)
+        self._deadline = deadline
+        self._request = request
+
+    async def receive(self) -> bytes:
+        self.check_deadline()
+        scope = asyncio.timeout_at(None if self._deadline == math.inf else self._deadline)
+        try:
+            async with scope:
+                return await self.inner.receive()
+        except TimeoutError as error:
+            if scope.expired() and not isinstance(error, RequestError):
+                raise _too_late(self._request) from None
+            raise
+
+    def check_deadline(self) -> None:
+        if asyncio.get_running_loop().time() >= self._deadline:
+            raise _too_late(self._request)
+        super().check_deadline()
+
+    def lift_deadline(self) -> None:
+        self._deadline = math.inf
+        super().lift_deadline()
+
+
+def _too_late(request: Request) -> TotalTimeout:
+    total = getattr(request.extensions.get("timeout"), "total", None)
+    error = TotalTimeout(f"the request took longer than {total} s in all; it shared an exchange with others")
+    error.request = request
+    return error
+
+
+def _is_shareable(response: Response) -> bool:
+    headers = response.headers
+    return (
+        response.stream is None
+        and is_plain(",".join(headers.getall("Transfer-Encoding", ())))
+        and not headers.get("Content-Type", "").lower().startswith("text/event-stream")
+    )
+
+
+def _again(error: Exception, request: Request) -> Exception:
+    """Return an exception of one's own that says the same."""
+    try:
+        new = copy.copy(error)
+    except Exception:  # Somebody's class may need more than it tells.
+        return error
+    if isinstance(new, RequestError) and (new.request is None or new.request.url == request.url):
+        new.request = request
+    new.__cause__ = error.__cause__
+    return new.with_traceback(error.__traceback__)
+
+
+def _copy(response: Response, body: bytes) -> Response:
+    trailers = CIMultiDict(response.trailers)
+    try:
+        timings: Timings | None = response.timings
+    except UsageError:
+        timings = None
+    new = Response(
+        response.status_code,
+        reason=response.reason,
+        http_version=response.http_version,
+        headers=CIMultiDict(response.headers),
+        request=response.request,
+        extensions=response.extensions,
+        source=KeptBody(body, trailers),
+        timings=timings,
+        connection=response.connection,
+    )
+    new.informational = response.informational
+    return new

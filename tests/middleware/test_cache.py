@@ -1,0 +1,798 @@
+"""A cache answers with what is good, asks for what is not, and keeps what it may: RFC 9111 from a user's side."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from multidict import CIMultiDict
+
+from aiosock.config import Timeout
+from aiosock.errors import BlockedAddress, ConnectError, IncompleteBody, ReadTimeout, UsageError
+from aiosock.message.request import Request
+from aiosock.message.response import Response
+from aiosock.middleware.cache import MAX_INVALIDATED, Cache, MemoryStore
+from aiosock.middleware.chain import compose
+from aiosock.middleware.coalesce import Coalesce
+from aiosock.middleware.kept import KeptBody
+from aiosock.middleware.redirect import Redirects
+from aiosock.protocol.cache import Entry
+
+URL = "http://h/a"
+Reply = Response | Exception | Callable[[Request], Response]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Body(KeptBody):
+    """These pieces, and how it ended."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        super().__init__(b"")
+        self.pieces = list(pieces)
+        self.closed = self.aborted = False
+
+    async def receive(self) -> bytes:
+        piece = self.pieces.pop(0) if self.pieces else b""
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def reply(*pieces: bytes | Exception, status: int = 200, said: str = "", **named: str) -> Response:
+    """A response with this Cache-Control, and whatever else is named."""
+    headers = CIMultiDict((name.replace("_", "-"), value) for name, value in named.items())
+    if said:
+        headers["Cache-Control"] = said
+    return Response(status, headers=headers, source=Body(*pieces))
+
+
+def body_of(response: Response) -> Body:
+    """Return the body that the server sent, whatever is around it by now."""
+    source: Any = response._body.source
+    while not isinstance(source, Body):
+        source = source.inner
+    return source
+
+
+class Origin:
+    """A cache before a server that answers in turn, and a clock."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.cache = Cache(clock=self.clock)
+        self.replies: list[Reply] = []
+        self.requests: list[Request] = []
+        self.add: Callable[[Request], Request] = lambda request: request
+
+    async def send(self, request: Request) -> Response:
+        self.requests.append(request)
+        answer = self.replies.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        if not isinstance(answer, Response):
+            return answer(request)
+        answer.request = self.add(request)
+        return answer
+
+    async def ask(
+        self, *replies: Reply, method: str = "GET", url: str = URL, said: str = "", **options: Any
+    ) -> Response:
+        """Ask through the cache, and read; the server has these replies, and gives all of them."""
+        self.replies += replies
+        headers = dict(options.pop("headers", {}))
+        if said:
+            headers["Cache-Control"] = said
+        response = await self.cache(Request(method, url, headers=headers, **options), self.send)
+        await response.read()
+        assert not self.replies
+        return response
+
+    async def states(self, *urls: str, **options: Any) -> list[str]:
+        """Return what the cache says of these, without asking the server."""
+        return [(await self.ask(url=url, said="only-if-cached", **options)).extensions["cache"] for url in urls]
+
+
+@pytest_asyncio.fixture
+async def origin() -> AsyncIterator[Origin]:
+    made = Origin()
+    yield made
+    await made.cache.close()
+
+
+# Hits and misses
+
+
+async def test_what_is_fresh_is_not_asked_for_again(origin: Origin) -> None:
+    first = await origin.ask(reply(b"he", b"llo", said="max-age=60", ETag='"a"', Set_Cookie="a=b"))
+    origin.clock.now += 59.5
+    second = await origin.ask()
+    assert [response.content for response in (first, second)] == [b"hello"] * 2
+    assert [response.extensions["cache"] for response in (first, second)] == ["miss", "hit"]
+    assert dict(second.headers) == {
+        "Cache-Control": "max-age=60",
+        "ETag": '"a"',
+        "Date": formatdate(1e9, usegmt=True),
+        "Age": "59",
+    }
+    assert first.headers["Set-Cookie"] == "a=b"
+    assert second.elapsed.total_seconds() < 1
+    assert str(second.url) == URL
+
+
+async def test_what_is_kept_has_its_codings_and_is_decoded_as_usual(origin: Origin) -> None:
+    zipped = gzip.compress(b"hello" * 999)
+    await origin.ask(reply(zipped, said="max-age=60", Content_Encoding="gzip", Content_Length=str(len(zipped))))
+    for read in ("read", "iter_bytes", "iter_raw"):
+        response = await origin.cache(Request("GET", URL), origin.send)
+        found = getattr(response, read)()
+        content = await found if read == "read" else b"".join([piece async for piece in found])
+        assert content == (zipped if read == "iter_raw" else b"hello" * 999)
+        assert response.headers["Content-Encoding"] == "gzip"
+    assert len(origin.requests) == 1
+
+
+async def test_what_another_middleware_has_read_is_kept_decoded(origin: Origin) -> None:
+    zipped = gzip.compress(b"hello")
+    answer = reply(zipped, said="max-age=60", Content_Encoding="gzip", Content_Length=str(len(zipped)))
+    await answer.read()
+    await origin.ask(answer)
+    hit = await origin.ask()
+    assert hit.content == b"hello"
+    assert "Content-Encoding" not in hit.headers
+    assert "Content-Length" not in hit.headers
+
+
+async def test_an_answer_of_each_is_its_own(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="max-age=60"))
+    one, other = await origin.ask(), await origin.ask()
+    one.extensions["mine"] = 1
+    assert other.extensions == {"cache": "hit"}
+    assert one.headers is not other.headers
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h/b", "http://h/a?x", "http://h:81/a", "https://h/a", "http://i/a", "http://h/A"]
+)
+async def test_another_url_is_another_resource(url: str, origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="max-age=60"))
+    assert await origin.states(url, URL, f"{URL}#fragment") == ["miss", "hit", "hit"]
+
+
+async def test_another_target_or_host_is_another_resource(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="max-age=60"))
+    assert await origin.states(URL, headers={"Host": "other"}) == ["miss"]
+    assert await origin.states(URL, headers={"Host": "h"}) == ["hit"]
+    request = Request("GET", URL, headers={"Cache-Control": "only-if-cached"}).replace(target="/b")
+    assert (await origin.cache(request, origin.send)).status_code == 504
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "OPTIONS"},
+        {"content": b"x"},
+        {"said": "no-store"},
+        *(
+            {"headers": {name: "x"}}
+            for name in ("Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range")
+        ),
+    ],
+)
+async def test_what_passes_the_cache_by(options: dict[str, Any], origin: Origin) -> None:
+    for _ in range(2):
+        response = await origin.ask(reply(b"x", said="max-age=60"), **options)
+        assert "cache" not in response.extensions
+    assert await origin.states(URL) == ["miss"]
+    await origin.ask(reply(b"y", said="max-age=60"))
+    assert (await origin.ask(reply(b"x"), **options)).content == b"x"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"said": "no-store, max-age=60"},
+        {"said": "max-age=60", "status": 206},
+        {"said": "max-age=60", "Vary": "*"},
+        {"said": "max-age=60", "Transfer_Encoding": "gzip, chunked"},
+        {},
+    ],
+)
+async def test_what_is_not_kept(answer: dict[str, Any], origin: Origin) -> None:
+    assert (await origin.ask(reply(**answer))).extensions["cache"] == "miss"
+    assert await origin.states(URL) == ["miss"]
+
+
+async def test_a_heuristic_is_no_more_than_a_tenth(origin: Origin) -> None:
+    await origin.ask(reply(b"x", Last_Modified=formatdate(1e9 - 1000, usegmt=True)))
+    origin.clock.now += 99
+    assert await origin.states(URL) == ["hit"]
+    origin.clock.now += 1
+    assert await origin.states(URL) == ["miss"]
+
+
+# Bodies
+
+
+@pytest.mark.parametrize("leave", ["close", "abort"])
+async def test_a_body_that_is_given_up_is_not_kept(leave: str, origin: Origin) -> None:
+    origin.replies = [reply(b"a", b"b", said="max-age=60")]
+    response = await origin.cache(Request("GET", URL), origin.send)
+    assert await response.iter_bytes().__anext__() == b"a"
+    await response.close() if leave == "close" else response.abort()
+    assert await origin.states(URL) == ["miss"]
+
+
+async def test_a_body_that_is_cut_short_is_not_kept(origin: Origin) -> None:
+    with pytest.raises(IncompleteBody):
+        await origin.ask(reply(b"a", IncompleteBody("cut"), said="max-age=60"))
+    assert await origin.states(URL) == ["miss"]
+
+
+@pytest.mark.parametrize("named", [{}, {"Content_Length": "6"}])
+@pytest.mark.parametrize(("size", "state"), [(5, "hit"), (6, "miss")])
+async def test_a_body_beyond_the_bound_is_read_but_not_kept(
+    size: int, state: str, named: dict[str, str], origin: Origin
+) -> None:
+    origin.cache = Cache(max_entry_bytes=5, clock=origin.clock)
+    if named:
+        named = {"Content_Length": str(size)}
+    response = await origin.ask(reply(b"abc", b"defghi"[: size - 3], said="max-age=60", **named))
+    assert len(response.content) == size
+    assert await origin.states(URL) == [state]
+
+
+# HEAD
+
+
+async def test_a_get_answers_a_head_and_not_the_other_way(origin: Origin) -> None:
+    await origin.ask(reply(said="max-age=60", Content_Length="5"), method="HEAD")
+    assert await origin.states(URL) == ["miss"]
+    head = await origin.ask(method="HEAD")
+    assert (head.extensions["cache"], head.content, head.headers["Content-Length"]) == ("hit", b"", "5")
+    origin.clock.now += 1
+    await origin.ask(reply(b"hello", said="max-age=60", Content_Length="5", X="get"))
+    head = await origin.ask(method="HEAD")
+    assert (head.content, head.headers["X"], head.headers["Content-Length"]) == (b"", "get", "5")
+
+
+async def test_a_head_that_agrees_freshens_what_is_kept(origin: Origin) -> None:
+    await origin.ask(reply(b"hello", said="max-age=60", ETag='"a"'))
+    origin.clock.now += 100
+    await origin.ask(reply(said="max-age=60", ETag='"a"', X="new"), method="HEAD")
+    hit = await origin.ask()
+    assert (hit.extensions["cache"], hit.content, hit.headers["X"]) == ("hit", b"hello", "new")
+
+
+async def test_a_head_that_differs_removes_what_is_kept(origin: Origin) -> None:
+    await origin.ask(reply(b"hello", said="max-age=60", ETag='"a"'))
+    origin.clock.now += 100
+    await origin.ask(reply(said="max-age=60", ETag='"b"'), method="HEAD")
+    assert await origin.states(URL) == ["miss"]
+    assert (await origin.ask(method="HEAD")).extensions["cache"] == "hit"
+
+
+# Requests that have a say
+
+
+async def test_only_if_cached_is_never_sent(origin: Origin) -> None:
+    response = await origin.ask(said="only-if-cached")
+    assert (response.status_code, response.reason, response.extensions["cache"]) == (504, "Gateway Timeout", "miss")
+    await origin.ask(reply(b"x", said="max-age=10, stale-while-revalidate=10"))
+    assert (await origin.ask(said="only-if-cached")).content == b"x"
+    origin.clock.now += 15
+    assert (await origin.ask(said="only-if-cached")).extensions["cache"] == "stale"
+    await settled(origin.cache)
+    assert len(origin.requests) == 1
+    origin.clock.now += 15
+    assert (await origin.ask(said="only-if-cached")).status_code == 504
+    assert (await origin.ask(said="only-if-cached, max-stale")).extensions["cache"] == "stale"
+
+
+async def test_a_request_can_ask_anew(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="max-age=60"))
+    response = await origin.ask(reply(b"y", said="max-age=60"), said="no-cache")
+    assert (response.extensions["cache"], response.content) == ("miss", b"y")
+    assert (await origin.ask()).content == b"y"
+
+
+# Validation
+
+
+@pytest.mark.parametrize(
+    ("named", "asked"),
+    [
+        ({"ETag": '"a"'}, {"If-None-Match": '"a"'}),
+        ({"Last_Modified": "x"}, {"If-Modified-Since": "x"}),
+        ({"ETag": 'W/"a"', "Last_Modified": "x"}, {"If-None-Match": 'W/"a"', "If-Modified-Since": "x"}),
+    ],
+)
+async def test_what_the_server_confirms_is_used_with_its_new_fields(
+    named: dict[str, str], asked: dict[str, str], origin: Origin
+) -> None:
+    await origin.ask(reply(b"hello", said="max-age=60", X="old", **named))
+    origin.clock.now += 60
+    again = reply(status=304, said="max-age=60", X="new")
+    response = await origin.ask(again, headers={"Accept": "z"})
+    assert dict(origin.requests[1].headers) == {"Accept": "z"} | asked
+    assert (response.status_code, response.content, response.headers["X"]) == (200, b"hello", "new")
+    assert response.extensions["cache"] == "revalidated"
+    assert response.headers["Age"] == "0"
+    assert body_of(again).closed
+    assert "If-None-Match" not in response.request.headers  # type: ignore[union-attr]
+    origin.clock.now += 59
+    assert (await origin.ask()).headers["Age"] == "59"
+
+
+async def test_what_the_server_has_changed_takes_its_place(origin: Origin) -> None:
+    await origin.ask(reply(b"old", said="max-age=60", ETag='"a"'))
+    origin.clock.now += 60
+    response = await origin.ask(reply(b"new", said="max-age=60", ETag='"b"'))
+    assert (response.extensions["cache"], response.content) == ("miss", b"new")
+    assert (await origin.ask()).content == b"new"
+
+
+async def test_without_a_validator_it_is_asked_for_without_conditions(origin: Origin) -> None:
+    await origin.ask(reply(b"old", said="max-age=60"))
+    origin.clock.now += 60
+    # A server that says so all the same is given to the user as it is.
+    assert (await origin.ask(reply(status=304))).status_code == 304
+    assert dict(origin.requests[1].headers) == {}
+
+
+async def test_a_304_about_something_else_is_not_believed(origin: Origin) -> None:
+    await origin.ask(reply(b"old", said="max-age=60", ETag='"a"'))
+    origin.clock.now += 60
+    response = await origin.ask(reply(status=304, ETag='"b"'), reply(b"new", said="max-age=60", ETag='"b"'))
+    assert (response.content, response.extensions["cache"]) == (b"new", "miss")
+    assert "If-None-Match" not in origin.requests[2].headers
+
+
+async def test_a_304_that_forbids_keeping_ends_it(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="max-age=60", ETag='"a"'))
+    origin.clock.now += 60
+    assert (await origin.ask(reply(status=304, said="no-store"))).content == b"x"
+    assert (await origin.ask(said="only-if-cached, max-stale")).status_code == 504
+
+
+async def test_a_304_that_varies_on_more_keeps_it_for_those(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="max-age=60", ETag='"a"'))
+    origin.clock.now += 60
+    await origin.ask(reply(status=304, said="max-age=60", Vary="Accept"), headers={"Accept": "a"})
+    assert await origin.states(URL, headers={"Accept": "a"}) == ["hit"]
+    assert await origin.states(URL, headers={"Accept": "b"}) == ["miss"]
+
+
+async def test_an_answer_that_may_not_be_kept_removes_the_old_one_but_an_error_does_not(origin: Origin) -> None:
+    for status, expected in ((500, "stale"), (404, "miss")):
+        await origin.ask(reply(b"x", said="max-age=60"), said="no-cache")
+        origin.clock.now += 60
+        await origin.ask(reply(status=status))
+        response = await origin.cache(
+            Request("GET", URL, headers={"Cache-Control": "only-if-cached, max-stale"}), origin.send
+        )
+        assert response.extensions["cache"] == expected
+
+
+# Vary
+
+
+async def test_all_variants_are_kept(origin: Origin) -> None:
+    for language in ("de", "en"):
+        await origin.ask(
+            reply(language.encode(), said="max-age=60", Vary="Accept-Language"), headers={"Accept-Language": language}
+        )
+    for language in ("de", "en"):
+        assert (await origin.ask(headers={"Accept-Language": language})).content == language.encode()
+    assert await origin.states(URL, headers={"Accept-Language": "fr"}) == ["miss"]
+    assert await origin.states(URL) == ["miss"]
+
+
+async def test_what_varies_on_what_is_added_later_is_not_kept(origin: Origin) -> None:
+    origin.add = lambda request: request.replace(headers=[*request.headers.items(), ("X", "added")])
+    await origin.ask(reply(b"x", said="max-age=60", Vary="X"))
+    assert await origin.states(URL) == ["miss"]
+    await origin.ask(reply(b"x", said="max-age=60", Vary="Cookie"))
+    assert await origin.states(URL) == ["miss"]
+    await origin.ask(reply(b"x", said="max-age=60", Vary="Cookie"), headers={"Cookie": "a=b"})
+    assert await origin.states(URL, headers={"Cookie": "a=b"}) == ["hit"]
+    assert await origin.states(URL, headers={"Cookie": "a=c"}) == ["miss"]
+
+
+# Whose it is
+
+AUTH, OTHER_AUTH = object(), object()
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ({"headers": {"Authorization": "Basic a"}}, {"headers": {"Authorization": "Basic b"}}),
+        ({"headers": {"Cookie": "a=b"}}, {"headers": {"Cookie": "a=c"}}),
+        ({"extensions": {"auth": AUTH}}, {"extensions": {"auth": OTHER_AUTH}}),
+        ({"extensions": {"cookies": {"a": "b"}}}, {"extensions": {"cookies": {"a": "c"}}}),
+        ({"extensions": {"guard": AUTH}}, {"extensions": {"guard": OTHER_AUTH}}),
+        ({"extensions": {"server_name": "a"}}, {"extensions": {"server_name": "b"}}),
+    ],
+)
+async def test_nobody_gets_what_is_somebody_elses(mine: dict[str, Any], theirs: dict[str, Any], origin: Origin) -> None:
+    await origin.ask(reply(b"secret", said="max-age=60"), **mine)
+    assert await origin.states(URL, **mine) == ["hit"]
+    assert await origin.states(URL, **theirs) == ["miss"]
+    assert await origin.states(URL) == ["miss"]
+    await origin.ask(reply(b"open", said="max-age=60"))
+    assert (await origin.ask(**mine)).content == b"secret"
+
+
+async def test_no_credential_is_kept_not_even_where_a_server_varies_on_it(origin: Origin) -> None:
+    kept: list[Entry] = []
+
+    def note(entries: Iterable[Entry]) -> None:
+        kept.extend(entries)
+
+    store = MemoryStore()
+    for identity in (None, "me"):
+        origin.cache = Cache(store, identity=identity, clock=origin.clock)
+        for secret in ("hunter2", "hunter3"):
+            named = {"headers": {"Authorization": secret, "Cookie": f"a={secret}"}}
+            vary = reply(b"x", said="max-age=0", ETag='"a"', Vary="Authorization, Cookie, Accept")
+            await origin.ask(vary, **named)  # type: ignore[arg-type]
+            await origin.ask(reply(status=304, said="max-age=60"), **named)  # type: ignore[arg-type]
+            assert await origin.states(URL, **named) == ["hit"]
+        assert await origin.states(URL, headers={"Authorization": "other", "Cookie": "a=hunter2"}) == ["miss"]
+    await store.find("http://h:80/a", note)  # type: ignore[arg-type]
+    assert len(kept) == 4
+    assert "hunter" not in repr(kept)
+
+
+async def test_with_an_identity_credentials_set_nothing_apart_but_guards_do() -> None:
+    store, clock = MemoryStore(), Clock()
+    origin = Origin()
+    origin.cache = Cache(store, identity="me", clock=clock)
+    await origin.ask(reply(b"x", said="max-age=60"), extensions={"auth": AUTH})
+    assert await origin.states(URL, extensions={"auth": OTHER_AUTH}) == ["hit"]
+    assert await origin.states(URL, extensions={"guard": AUTH}) == ["miss"]
+    origin.cache = Cache(store, identity="me", clock=clock)
+    assert await origin.states(URL) == ["hit"]
+    for identity in ("you", None):
+        origin.cache = Cache(store, identity=identity, clock=clock)
+        assert await origin.states(URL) == ["miss"]
+
+
+async def test_credentials_are_for_one_cache_alone_and_what_is_open_is_for_all() -> None:
+    store, origin = MemoryStore(), Origin()
+    origin.cache = Cache(store, clock=origin.clock)
+    credentials = {"Authorization": "Basic a"}
+    await origin.ask(reply(b"x", said="max-age=60"), headers=credentials)
+    await origin.ask(reply(b"y", said="max-age=60"))
+    origin.cache = Cache(store, clock=origin.clock)
+    assert await origin.states(URL, headers=credentials) == ["miss"]
+    assert await origin.states(URL) == ["hit"]
+
+
+async def test_only_so_many_identities_are_remembered(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.middleware.cache.MAX_IDENTITIES", 2)
+    guards = [object() for _ in range(3)]
+    for guard in guards:
+        await origin.ask(reply(b"x", said="max-age=60"), extensions={"guard": guard})
+    assert [(await origin.states(URL, extensions={"guard": guard}))[0] for guard in guards[::-1]] == [
+        "hit",
+        "hit",
+        "miss",
+    ]
+
+
+# RFC 5861
+
+
+async def settled(cache: Cache) -> None:
+    while cache._refreshing:
+        await asyncio.sleep(0)
+
+
+async def test_stale_while_revalidate_answers_at_once_and_asks_once_behind_it(origin: Origin) -> None:
+    await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30", ETag='"a"'))
+    origin.clock.now += 610
+    go = asyncio.Event()
+
+    async def slow(request: Request) -> Response:
+        await go.wait()
+        return await origin.send(request)
+
+    loop = asyncio.get_running_loop()
+    origin.replies = [reply(b"new", said="max-age=600")]
+    extensions = {"timeout": Timeout(7), "deadline": loop.time() + 1, "on_informational": print}
+    for _ in range(3):
+        response = await origin.cache(Request("GET", URL, extensions=extensions), slow)
+        assert (await response.read(), response.extensions["cache"]) == (b"old", "stale")
+    go.set()
+    await settled(origin.cache)
+    assert len(origin.requests) == 2
+    behind = origin.requests[1]
+    assert behind.headers["If-None-Match"] == '"a"'
+    assert "on_informational" not in behind.extensions
+    assert behind.extensions["deadline"] >= loop.time() + 5
+    assert ((await origin.ask()).content, (await origin.ask()).headers["Age"]) == (b"new", "0")
+
+
+@pytest.mark.parametrize("failure", [ConnectError("x"), ValueError("x"), reply(b"a", IncompleteBody("cut"))])
+async def test_what_goes_wrong_behind_an_answer_harms_nobody(
+    failure: Any, origin: Origin, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
+    await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"), url=f"{URL}?secret")
+    origin.clock.now += 610
+    origin.replies = [failure]
+    response = await origin.cache(Request("GET", f"{URL}?secret"), origin.send)
+    assert await response.read() == b"old"
+    await settled(origin.cache)
+    assert len(caplog.messages) == 1
+    assert "h could not be asked behind an answer" in caplog.messages[0]
+
+
+async def test_an_endless_body_behind_an_answer_is_given_up(origin: Origin) -> None:
+    origin.cache = Cache(max_entry_bytes=10, clock=origin.clock)
+    await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"))
+    origin.clock.now += 610
+    endless = reply(*[b"x" * 6] * 100, said="max-age=1")
+    origin.replies = [endless]
+    await origin.cache(Request("GET", URL), origin.send)
+    await settled(origin.cache)
+    assert body_of(endless).closed
+    assert len(body_of(endless).pieces) == 98
+
+
+async def test_closing_ends_what_goes_on_behind_answers_and_then_nothing_more_does(origin: Origin) -> None:
+    store = MemoryStore()
+    async with Cache(store, clock=origin.clock) as cache:
+        assert repr(cache) == "<Cache <MemoryStore 0 entries, 0 bytes>>"
+        origin.cache = cache
+        await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"))
+        origin.clock.now += 610
+        ended = False
+
+        async def never(request: Request) -> Response:
+            nonlocal ended
+            try:
+                return await asyncio.Event().wait()  # type: ignore[return-value]
+            finally:
+                ended = True
+
+        await cache(Request("GET", URL), never)
+        await asyncio.sleep(0)
+    assert ended
+    assert len(store) == 0
+    await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"))
+    origin.clock.now += 610
+    assert (await origin.ask(reply(b"new"))).content == b"new"
+
+
+@pytest.mark.parametrize(
+    "failure", [ConnectError("x"), ReadTimeout("x"), *(reply(b"", status=status) for status in (500, 502, 503, 504))]
+)
+async def test_stale_if_error_stands_in(failure: Any, origin: Origin) -> None:
+    await origin.ask(reply(b"old", said="max-age=600, stale-if-error=1200"))
+    origin.clock.now += 900
+    response = await origin.ask(failure)
+    assert (response.content, response.extensions["cache"], response.headers["Age"]) == (b"old", "stale", "900")
+    if isinstance(failure, Response):
+        assert body_of(failure).closed
+
+
+async def test_a_request_may_accept_what_is_stale_for_an_error(origin: Origin) -> None:
+    await origin.ask(reply(b"old", said="max-age=600"))
+    origin.clock.now += 900
+    assert (await origin.ask(ConnectError("x"), said="stale-if-error=300")).content == b"old"
+    assert (await origin.ask(reply(status=503))).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [
+        ("max-age=600", ConnectError("x")),
+        ("max-age=600, stale-if-error=299", ConnectError("x")),
+        ("max-age=600, stale-if-error=1200, must-revalidate", ConnectError("x")),
+        ("max-age=600, stale-if-error=1200", BlockedAddress("x")),
+        ("max-age=600, stale-if-error=1200", UsageError("x")),
+    ],
+)
+async def test_other_errors_are_the_callers(said: str, failure: Exception, origin: Origin) -> None:
+    await origin.ask(reply(b"old", said=said))
+    origin.clock.now += 900
+    with pytest.raises(type(failure)):
+        await origin.ask(failure)
+
+
+# Invalidation
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "CUSTOM"])
+@pytest.mark.parametrize(("status", "state"), [(200, "miss"), (303, "miss"), (400, "hit"), (500, "hit")])
+async def test_unsafe_methods_invalidate_when_they_succeed(
+    method: str, status: int, state: str, origin: Origin
+) -> None:
+    for options in ({}, {"headers": {"Authorization": "x"}}):
+        await origin.ask(reply(b"x", said="max-age=60"), **options)  # type: ignore[arg-type]
+    await origin.ask(reply(status=status), method=method)
+    assert await origin.states(URL) == [state]
+    assert await origin.states(URL, headers={"Authorization": "x"}) == [state]
+
+
+@pytest.mark.parametrize("name", ["Location", "Content_Location"])
+async def test_what_an_unsafe_request_names_of_its_origin_is_invalidated_too(name: str, origin: Origin) -> None:
+    urls = ["http://h/b", "http://h/c?d", "http://i/b"]
+    for url in urls:
+        await origin.ask(reply(b"x", said="max-age=60"), url=url)
+    for value in ("b", "http://h:80/c?d", "//i/b", "http://["):
+        await origin.ask(reply(status=201, **{name: value}), method="POST")
+    assert await origin.states(*urls) == ["miss", "miss", "hit"]
+
+
+async def test_safe_methods_invalidate_nothing(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="max-age=60"))
+    for method in ("OPTIONS", "TRACE", "QUERY"):
+        await origin.ask(reply(b""), method=method)
+    assert await origin.states(URL) == ["hit"]
+
+
+async def test_an_answer_asked_for_before_the_change_is_not_kept(origin: Origin) -> None:
+    origin.replies = [reply(b"old", said="max-age=60")]
+    response = await origin.cache(Request("GET", URL), origin.send)
+    await origin.ask(reply(b""), method="POST")
+    assert await response.read() == b"old"
+    assert await origin.states(URL) == ["miss"]
+    await origin.ask(reply(b"new", said="max-age=60"))
+    assert await origin.states(URL) == ["hit"]
+
+
+async def test_only_so_many_changes_are_remembered_and_what_is_older_is_not_kept(origin: Origin) -> None:
+    origin.replies = [reply(b"old", said="max-age=60")]
+    response = await origin.cache(Request("GET", URL), origin.send)
+    for number in range(MAX_INVALIDATED + 1):
+        await origin.ask(reply(b""), method="POST", url=f"http://h/{number}")
+    await response.read()
+    assert await origin.states(URL) == ["miss"]
+    assert len(origin.cache._invalidated) == MAX_INVALIDATED
+
+
+# Stores that fail
+
+
+class Failing(MemoryStore):
+    """A store that cannot do this."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.step = step
+
+    def fail(self, step: str) -> None:
+        if step == self.step:
+            raise UsageError("the cache database '/db' cannot be used")
+
+    async def find(self, url: str, choose: Callable[[Iterable[Entry]], Entry | None], /) -> Entry | None:
+        self.fail("find")
+        return await super().find(url, choose)
+
+    async def put(self, url: str, entry: Entry, /) -> None:
+        self.fail("put")
+
+    async def remove(self, url: str, entry: Entry | None = None, /) -> None:
+        self.fail("remove")
+
+
+async def test_a_store_that_cannot_be_used_is_told_of_but_takes_no_body_away(
+    origin: Origin, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
+    origin.cache = Cache(Failing("find"))
+    with pytest.raises(UsageError, match="'/db'"):
+        await origin.ask()
+    origin.cache = Cache(Failing("put"))
+    assert (await origin.ask(reply(b"x", said="max-age=60"))).content == b"x"
+    assert caplog.messages == ["an answer could not be kept: the cache database '/db' cannot be used"]
+    origin.cache = Cache(Failing("remove"))
+    answer = reply(b"x")
+    with pytest.raises(UsageError, match="'/db'"):
+        await origin.ask(answer, method="POST")
+    assert body_of(answer).aborted
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"store": "path"}, "store takes a MemoryStore, a SQLiteStore or the like, not str"),
+        ({"max_entry_bytes": -1}, "max_entry_bytes takes a whole number of at least 0, not -1"),
+        ({"max_entry_bytes": True}, "not True"),
+        ({"identity": 3}, "identity takes a str, not int"),
+    ],
+)
+def test_arguments_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Cache(**options)
+
+
+async def test_a_malformed_field_is_told_of(origin: Origin, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
+    await origin.ask(reply(b"x", said="max-age=60, =secret"))
+    assert caplog.messages == ["passed over a malformed part of a Cache-Control field of h"]
+    assert await origin.states(URL) == ["hit"]
+
+
+# With others
+
+
+async def test_redirects_are_kept_though_nobody_reads_them(origin: Origin) -> None:
+    send = compose([Redirects(True, 5), origin.cache], origin.send)
+    origin.replies = [reply(b"moved", status=301, Location="/b", said="max-age=60"), reply(b"x", said="max-age=60")]
+    for state in ("miss", "hit"):
+        response = await send(Request("GET", URL))
+        assert await response.read() == b"x"
+        assert [one.extensions["cache"] for one in (*response.history, response)] == [state, state]
+    assert len(origin.requests) == 2
+
+
+@pytest.mark.parametrize("failure", [IncompleteBody("cut"), ValueError("x")])
+async def test_a_redirect_whose_body_fails_is_followed_but_not_kept(failure: Exception, origin: Origin) -> None:
+    send = compose([Redirects(True, 5), origin.cache], origin.send)
+    moved = reply(b"moved", failure, status=301, Location="/b", said="max-age=60")
+    origin.replies = [moved, reply(b"x", said="max-age=60")]
+    if isinstance(failure, ValueError):
+        with pytest.raises(ValueError, match="x"):
+            await send(Request("GET", URL))
+    else:
+        assert (await send(Request("GET", URL))).status_code == 200
+        assert await origin.states(URL) == ["miss"]
+    assert body_of(moved).aborted
+
+
+@pytest.mark.parametrize("outer", ["cache", "coalesce"])
+async def test_a_rush_costs_one_exchange_and_then_none(outer: str, origin: Origin) -> None:
+    both = [origin.cache, Coalesce()]
+    send = compose(both if outer == "cache" else both[::-1], origin.send)
+    origin.replies = [reply(b"x", said="max-age=60")]
+
+    async def one() -> bytes:
+        return await (await send(Request("GET", URL))).read()
+
+    assert await asyncio.gather(*(one() for _ in range(5))) == [b"x"] * 5
+    assert await one() == b"x"
+    assert len(origin.requests) == 1
+
+
+async def test_many_at_once_for_one_url_get_whole_answers(origin: Origin) -> None:
+    count = 0
+
+    async def server(request: Request) -> Response:
+        nonlocal count
+        count += 1
+        await asyncio.sleep(0)
+        body = b"%d" % count * 1000
+        return reply(body[:500], body[500:], said="max-age=1", ETag=f'"{count}"')
+
+    async def one(number: int) -> bytes:
+        for _ in range(number % 5):
+            await asyncio.sleep(0)
+        origin.clock.now += number % 2
+        return await (await origin.cache(Request("GET", URL), server)).read()
+
+    for content in await asyncio.gather(*(one(number) for number in range(50))):
+        assert len(set(content.split(content[:1]))) <= 3
+        assert content == content[: len(content) // 1000] * 1000
