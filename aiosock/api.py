@@ -44,7 +44,8 @@ class OneShotOptions(RequestOptions, total=False):
     raise_for_status: bool
 
 
-_CLIENT_OPTIONS = OneShotOptions.__annotations__.keys() - RequestOptions.__annotations__.keys()
+# The guard is better placed with the client, whose every way it then bounds.
+_CLIENT_OPTIONS = (OneShotOptions.__annotations__.keys() - RequestOptions.__annotations__.keys()) | {"guard"}
 
 
 def _split(options: OneShotOptions) -> tuple[Client, RequestOptions]:

@@ -7,6 +7,7 @@ Nothing here acts on them; a value that makes no sense is refused at constructio
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass
 from typing import Final
@@ -26,7 +27,8 @@ def _check_seconds(owner: str, name: str, value: float | None, *, allow_zero: bo
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UsageError(f"{owner}: {name} takes a number of seconds or None, not {value!r}")
-    if math.isnan(value) or value < 0 or (value == 0 and not allow_zero):
+    # NaN is neither more nor less, and an int may be too great for a float.
+    if (not 0 <= value <= sys.float_info.max and value != math.inf) or (value == 0 and not allow_zero):
         raise UsageError(f"{owner}: {name} must be greater than 0 seconds, not {value!r}")
 
 

@@ -25,6 +25,7 @@ from aiosock.client.options import (
     call_extensions,
     check_bool,
     check_extensions,
+    check_listener,
     choose_proxies,
     default_headers,
     middlewares,
@@ -238,8 +239,7 @@ class Client:
         self._middleware = middlewares(middleware)
         self._retry = as_retry(retry)
         self._retries: Retries | None = None
-        if on_event is not None and not callable(on_event):
-            raise UsageError(f"on_event: takes a function of an event, not {type(on_event).__name__}")
+        check_listener(on_event)
         if on_event is not None or logging.getLogger("aiosock.client").isEnabledFor(logging.DEBUG):
             from aiosock.message.trace import logged
 
@@ -490,6 +490,8 @@ class Client:
         request.extensions["timeout"] = as_timeout(request.extensions.get("timeout", self._timeout))
         # Of an earlier call.
         request.extensions.pop("deadline", None)
+        if self._on_event is not None:
+            self._observe(request)
         return await self._send(request, stream)
 
     def _build(self, method: str, url: str | URL, options: RequestOptions) -> Request:
@@ -505,9 +507,6 @@ class Client:
                 self._personalise(request, UNSET)
             return request if self._on_event is None else self._observe(request)
         extensions = call_extensions(options, self._timeout)
-        if self._given_transport is not None and (extensions.get("proxy") or extensions.get("guard")):
-            name = "proxy" if extensions.get("proxy") else "guard"
-            raise UsageError(f"{name}: there is none on the way to a transport of one's own")
         own = options.get("headers")
         if own is not None:
             override(headers, make_headers(own))
@@ -579,8 +578,10 @@ class Client:
             if self._raise_for_status:
                 response.raise_for_status()
         except BaseException as error:
-            if isinstance(error, RequestError) and error.request is None:
-                error.request = request
+            if isinstance(error, RequestError):
+                error.request = error.request or request
+                if response is not None and not error.attempts:
+                    error.attempts = response.extensions.get("attempts", ())
             if response is not None:
                 response.abort()
             raise
@@ -654,6 +655,8 @@ class Client:
         self._closed = True
         transport = self._transport or self._given_transport
         # In a forked child the connections are the parent's, and are left alone.
+        if self._retries is not None:
+            self._retries.close()
         if transport is not None and self._process in (None, os.getpid()):
             await transport.close()
 
@@ -688,7 +691,10 @@ def _tell_retry(request: Request, attempt: Attempt, delay: float) -> None:
 
 
 async def _carry(transport: Transport, request: Request) -> Response:
-    """Send by a user's transport, which is held to its promise."""
+    """Send by a user's transport, which is held to its promise, and is asked for none that only the network keeps."""
+    for name in ("guard", "proxy"):
+        if request.extensions.get(name) is not None:
+            raise UsageError(f"{name}: there is none on the way to a transport of one's own")
     response = await transport.send(request)
     if not isinstance(response, Response):
         raise UsageError(f"{type(transport).__name__}.send must return a Response, not {type(response).__name__}")

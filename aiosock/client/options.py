@@ -128,7 +128,18 @@ def check_extensions(given: Mapping[str, Any] | None) -> dict[str, Any]:
         extensions["cookies"] = _cookies(extensions["cookies"])
     if extensions.get("middleware"):
         extensions["middleware"] = middlewares(extensions["middleware"])
+    if extensions.get("on_event") is not None:
+        check_listener(extensions["on_event"])
     return extensions
+
+
+def check_listener(value: object) -> None:
+    """Refuse what is no listener to events; None is none."""
+    from inspect import iscoroutinefunction
+
+    if value is not None and (not callable(value) or iscoroutinefunction(value)):
+        kind = "an 'async def'" if callable(value) else type(value).__name__
+        raise UsageError(f"on_event: takes a function of an event, which cannot wait, not {kind}")
 
 
 def _refuse_unknown(name: str) -> None:

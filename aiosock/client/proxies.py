@@ -102,10 +102,12 @@ class ProxyRules:
 
     Args:
         rules: Pairs of what a rule is for, and the proxy that it takes; None is no proxy.
+        asked_for: A user named them, not the environment.
     """
 
-    def __init__(self, rules: Iterable[tuple[Pattern | Network, Proxy | None]]) -> None:
+    def __init__(self, rules: Iterable[tuple[Pattern | Network, Proxy | None]], *, asked_for: bool = True) -> None:
         self._rules = tuple(rules)
+        self.asked_for = asked_for
 
     def __repr__(self) -> str:
         return f"<ProxyRules: {len(self._rules)}>"
@@ -245,7 +247,7 @@ def rules_from_environment(environ: Mapping[str, str]) -> ProxyRules | None:
         return None
     variable, value = _variable(environ, "no_proxy")
     exempt = [(pattern, None) for pattern in _parse_exemptions(variable, value)]
-    return ProxyRules([*exempt, *rules])
+    return ProxyRules([*exempt, *rules], asked_for=False)
 
 
 def _variable(environ: Mapping[str, str], name: str) -> tuple[str, str]:

@@ -46,7 +46,14 @@ _PROXY_AUTHORIZATION: Final = istr("Proxy-Authorization")
 
 
 class Proxies(Protocol):
-    """What says which requests go through a proxy."""
+    """
+    What says which requests go through a proxy.
+
+    Attributes:
+        asked_for: A user named them, not the environment, whose proxies no guarded request takes.
+    """
+
+    asked_for: bool
 
     def proxy_for(self, location: Location) -> Proxy | None:
         """
@@ -172,7 +179,12 @@ class NetworkTransport:
     async def _send_traced(self, request: Request) -> Response:
         from aiosock.message.trace import Trace
 
-        trace = Trace(request.extensions["on_event"], request)
+        listener = request.extensions["on_event"]
+        if listener is None:
+            # Not even the client's.
+            silent = {name: value for name, value in request.extensions.items() if name != "on_event"}
+            return await self.send(request.replace(extensions=silent))
+        trace = Trace(listener, request)
         try:
             return await self.send(request, trace)
         except BaseException as error:
@@ -195,8 +207,8 @@ class NetworkTransport:
             server_name = extensions.get("server_name") or location.host.partition("%")[0].rstrip(".")
             if not isinstance(server_name, str):
                 raise UsageError("the extension server_name is a str")
-        proxy = self._proxy_for(request)
         guards = self._guards_for(request)
+        proxy = self._proxy_for(request, bool(guards))
         if guards:
             self._check(guards, location, proxy)
         forwards = proxy is not None and not secure and not proxy.is_socks
@@ -216,7 +228,7 @@ class NetworkTransport:
             origins[location.origin] = origin
         return origin
 
-    def _proxy_for(self, request: Request) -> Proxy | None:
+    def _proxy_for(self, request: Request, guarded: bool) -> Proxy | None:
         given = request.extensions.get("proxy")
         if given is not None:
             from aiosock.connection.proxy import make_proxy
@@ -225,6 +237,8 @@ class NetworkTransport:
                 raise UsageError(f"proxy: the connection is over the Unix socket {self._uds}")
             return given.proxy_for(request.location) if hasattr(given, "proxy_for") else make_proxy(given)
         if self._proxies is None or self._uds is not None or "proxy" in request.extensions:
+            return None
+        if guarded and not self._proxies.asked_for:
             return None
         return self._proxies.proxy_for(request.location)
 

@@ -8,6 +8,7 @@ from aiosock.config import Timeout
 from aiosock.connection.exchange import Exchange, Owner
 from aiosock.connection.http1 import Connection
 from aiosock.connection.sending import BodySender
+from aiosock.errors import StreamConsumed
 from aiosock.message.body import BytesBody, FileBody
 from aiosock.message.request import Request
 from aiosock.message.response import Response
@@ -25,7 +26,7 @@ class TracedExchange(Exchange):
     Bodies come and go in pieces, also where there would be a shorter road: their progress is to be seen.
     """
 
-    __slots__ = ("_begun", "_trace")
+    __slots__ = ("_begun", "_busy", "_trace")
 
     def __init__(
         self,
@@ -40,6 +41,8 @@ class TracedExchange(Exchange):
     ) -> None:
         self._trace = trace
         self._begun = False
+        # Somebody waits for it here, and tells how it ends.
+        self._busy = False
         super().__init__(connection, request, head, owner, timeout, deadline, timings)
 
     def depart(self, late: bool = False) -> None:
@@ -60,9 +63,17 @@ class TracedExchange(Exchange):
         super()._count_as_sent()
         self._trace.all_sent()
 
+    async def begin(self) -> Response:
+        # What becomes of a failure is for the transport to say: the request may be sent again.
+        self._busy = True
+        try:
+            return await super().begin()
+        finally:
+            self._busy = False
+
     async def _receive_more(self) -> None:
         await super()._receive_more()
-        if not self._begun:
+        if not self._begun and not self._protocol.awaits_first_byte:
             self._begun = True
             self._trace.begun()
 
@@ -72,37 +83,41 @@ class TracedExchange(Exchange):
         return response
 
     async def receive(self) -> bytes:
-        was_complete = self._complete
+        self._busy = True
         try:
             data = await super().receive()
         except BaseException as error:
             self._trace.failed(error)
             raise
+        finally:
+            self._busy = False
         if data:
             self._trace.received(self._received)
-        if self._complete and not was_complete:
-            self._trace.done()
+        if self._over:
+            self._tell_end()
         return data
 
     def take_whole(self) -> bytes | None:
+        self._busy = True
         whole = super().take_whole()
-        self._whole_wanted = False
+        self._busy = self._whole_wanted = False
         if whole is not None:
             self._trace.received(len(whole))
-            self._trace.done()
+            self._tell_end()
         return whole
-
-    def close(self) -> None:
-        was_complete = self._complete
-        super().close()
-        if self._complete and not was_complete:
-            # What was left of it was there already.
-            self._trace.done()
 
     def _release(self) -> None:
         super()._release()
         if not self.connection.reusable:
-            self._trace.closed()
+            self._trace.closes()
+        if not self._busy:
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        if self._complete or self._protocol.response_done:
+            self._trace.done()
+        else:
+            self._trace.failed(StreamConsumed("the response was given up before its body was read"))
 
 
 class CountingSender(BodySender):

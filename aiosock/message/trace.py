@@ -227,13 +227,15 @@ class Trace:
         request: The request.
     """
 
-    __slots__ = ("_listener", "_over", "_request", "_total")
+    __slots__ = ("_closes", "_listener", "_over", "_request", "_total")
 
     def __init__(self, listener: Listener, request: Request) -> None:
         self._listener = listener
         self._request = request
         self._total: int | None = None
         self._over = False
+        # The connection was closed, which is told after what became of the request.
+        self._closes = False
 
     def queued(self) -> None:
         """The request begins to wait for a connection."""
@@ -250,6 +252,8 @@ class Trace:
             ended_at: When it was open.
             dns, connect, tls: Seconds of the stages of opening it, None for those that there were not.
         """
+        self._tell_closed()
+        self._over = False
         connected_at = ended_at - (tls or 0.0)
         if dns is not None:
             tell(self._listener, NameResolved(self._request, connected_at - (connect or 0.0), dns))
@@ -280,7 +284,7 @@ class Trace:
     def answered(self, response: Response) -> None:
         """The answer's head is here."""
         length = response.headers.get("Content-Length", "")
-        self._total = int(length) if length.isascii() and length.isdigit() else None
+        self._total = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
         tell(self._listener, ResponseHeadReceived(self._request, perf_counter(), response))
 
     def received(self, count: int) -> None:
@@ -289,15 +293,23 @@ class Trace:
 
     def done(self) -> None:
         """The answer was read to its end."""
-        self._over = True
-        tell(self._listener, ResponseDone(self._request, perf_counter()))
+        if not self._over:
+            self._over = True
+            tell(self._listener, ResponseDone(self._request, perf_counter()))
+            self._tell_closed()
 
     def failed(self, error: BaseException) -> None:
-        """The exchange failed; told once."""
+        """The exchange failed."""
         if not self._over:
             self._over = True
             tell(self._listener, RequestFailed(self._request, perf_counter(), error))
+            self._tell_closed()
 
-    def closed(self) -> None:
+    def closes(self) -> None:
         """The connection was closed with the exchange."""
-        tell(self._listener, ConnectionClosed(self._request, perf_counter()))
+        self._closes = True
+
+    def _tell_closed(self) -> None:
+        if self._closes:
+            self._closes = False
+            tell(self._listener, ConnectionClosed(self._request, perf_counter()))

@@ -22,13 +22,11 @@ from typing import Final, TypeAlias, cast
 from aiosock.errors import BodyNotReplayable, RequestError, UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
-from aiosock.middleware.chain import Send
+from aiosock.middleware.chain import Send, inherit
 
 MAX_REQUESTS: Final = 20
 """How many requests one flow may send for one of the user's."""
 
-# What bounds and steers the user's request does so for all that is sent on its behalf.
-_INHERITED: Final = ("timeout", "deadline", "proxy", "guard", "on_event")
 
 AuthFlow: TypeAlias = Generator[Request, Response, None] | AsyncGenerator[Request, Response]
 Auth: TypeAlias = Callable[[Request], Request | AuthFlow]
@@ -69,7 +67,7 @@ async def authenticate(request: Request, next: Send, /) -> Response:
         return await next(request)
     flow = auth(request)
     if isinstance(flow, Request):
-        return await next(_bounded(flow, request))
+        return await next(inherit(flow, request))
     if isinstance(flow, Generator):
         flow = _asynchronous(flow)
     if isinstance(flow, AsyncGenerator):
@@ -151,13 +149,7 @@ def _prepared(asked: object, request: Request, spent: list[object]) -> Request:
         if any(source is one for one in spent):
             raise BodyNotReplayable("auth asks for the same body again, but its source can be read only once")
         spent.append(source)
-    return _bounded(asked, request)
-
-
-def _bounded(asked: Request, request: Request) -> Request:
-    extensions = request.extensions
-    missing = {name: extensions[name] for name in _INHERITED if name in extensions and name not in asked.extensions}
-    return asked.replace(extensions=missing | asked.extensions) if missing else asked
+    return inherit(asked, request)
 
 
 def _kind(value: object) -> str:

@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Protocol, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias, cast
 
 from aiosock.errors import UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
+
+# What bounds and steers a user's request does so for all that is sent on its behalf.
+_INHERITED: Final = ("timeout", "deadline", "proxy", "guard", "on_event")
 
 Send: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -66,10 +69,11 @@ async def _call_checked(middleware: Middleware, request: Request, send: Send) ->
     async def next(request: Request) -> Response:
         if not isinstance(request, Request):
             raise UsageError(f"the middleware {_name(middleware)} must send a Request, not {_kind(request)}")
-        response = await send(request)
+        response = await send(inherit(request, sent_for))
         got.append(response)
         return response
 
+    sent_for = request
     try:
         answer = middleware(request, next)
         if not isawaitable(answer):
@@ -82,6 +86,13 @@ async def _call_checked(middleware: Middleware, request: Request, send: Send) ->
             response.abort()
         raise
     return response
+
+
+def inherit(request: Request, sent_for: Request) -> Request:
+    """Return a request that is sent on behalf of another, with what bounds and steers that one."""
+    given = sent_for.extensions
+    missing = {name: given[name] for name in _INHERITED if name in given and name not in request.extensions}
+    return request.replace(extensions=missing | request.extensions) if missing else request
 
 
 def _kind(value: object) -> str:

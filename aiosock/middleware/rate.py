@@ -27,6 +27,7 @@ from aiosock.middleware.retry import retry_after
 
 if TYPE_CHECKING:
     import re
+import sys
 
 MAX_GATES: Final = 1024
 """When so many origins are known, those that have nothing to remember are forgotten."""
@@ -109,7 +110,6 @@ class RateLimit:
             gate.leave()
             return response
         try:
-            # Some type checkers take a property for no attribute.
             response.wrap_body(lambda source: _Held(source, gate))
         except StreamConsumed:
             gate.leave()
@@ -149,6 +149,12 @@ class _Held(BodyWrapper):
     def __init__(self, inner: BodySource, gate: Gate) -> None:
         super().__init__(inner)
         self._gate: Gate | None = gate
+        self._loop = asyncio.get_running_loop()
+
+    def __del__(self) -> None:
+        # Neither read nor closed; who collects it may be in another thread.
+        if self._gate is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._gate.leave)
 
     def _leave(self) -> None:
         gate, self._gate = self._gate, None
@@ -365,7 +371,7 @@ def parse_rate(value: str | float) -> float:
         found = _rate().fullmatch(value)
         if found is not None:
             rate = float(found[1]) / _UNIT_SECONDS[found[2]]
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and value <= sys.float_info.max:
         rate = float(value)
     if not 0 < rate < math.inf or 1 / rate == math.inf:
         raise UsageError(

@@ -32,7 +32,7 @@ from multidict import istr
 from aiosock.config import Retry, as_retry
 from aiosock.errors import (
     Attempt,
-    ConnectError,
+    ClientClosed,
     ConnectTimeout,
     IncompleteBody,
     NetworkError,
@@ -100,6 +100,8 @@ class Retries:
         self._on_retry = on_retry
         # The one used last at the end.
         self._budgets: dict[Origin, Budget] = {}
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._closed = False
 
     async def __call__(self, request: Request, next: Send, /) -> Response:
         """
@@ -126,7 +128,7 @@ class Retries:
             except RequestError as error:
                 attempt = Attempt(number, None, f"{type(error).__name__}: {error}", waited)
                 error.attempts = attempts = (*attempts, attempt)
-                wait = self._wait(retry, budget, request, number, 0.0 if may_pass(error, retry) else None)
+                wait = self._wait(retry, budget, request, number, self._asked_by(retry, error))
                 if wait is None:
                     raise
             else:
@@ -138,8 +140,32 @@ class Retries:
                 await response.close()
             if self._on_retry is not None:
                 self._on_retry(request, attempt, wait)
-            await asyncio.sleep(wait)
+            await self._pause(wait)
             waited = wait
+
+    def close(self) -> None:
+        """End all waits: those who wait are told that the client is closed."""
+        self._closed = True
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def _pause(self, seconds: float) -> None:
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await asyncio.wait([waiting], timeout=seconds)
+        finally:
+            self._waiting.discard(waiting)
+        if self._closed:
+            raise ClientClosed("the client was closed while it waited to send the request again")
+
+    def _asked_by(self, retry: Retry, error: RequestError) -> float | None:
+        """Return how long to wait after an error: a proxy's refusal may say."""
+        if not may_pass(error, retry):
+            return None
+        refusal = error.response if isinstance(error, ProxyError) else None
+        return 0.0 if refusal is None else self._asked(retry, refusal)
 
     def _asked(self, retry: Retry, response: Response) -> float | None:
         """Return how long the server asks to wait, None where its answer is not one to try again after."""
@@ -203,7 +229,8 @@ def may_pass(error: RequestError, retry: Retry) -> bool:
     if isinstance(error, ProxyError):
         if error.status_code is not None:
             return error.status_code in retry.statuses
-        return isinstance(error.__cause__, ConnectError) and may_pass(error.__cause__, retry)
+        # One that is no proxy, or refuses in the words of SOCKS, does so again; what broke or fell silent may not.
+        return isinstance(error.__cause__, _PASSING) and may_pass(error.__cause__, retry)
     if isinstance(error, TLSError):
         # What broke the handshake is the network, or else the verdict of the TLS library, which is an OSError.
         return not isinstance(error.__cause__, (OSError, ValueError))

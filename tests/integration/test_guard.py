@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Sequence
 from ssl import SSLContext
+from typing import Any
 
 import pytest
 
@@ -370,8 +372,11 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         monkeypatch.setenv("http_proxy", proxy.url)
         async with checked_client() as client:
             await client.get(server.url)
-            with pytest.raises(UsageError, match="allow_proxy"):
-                await client.get(server.url, extensions={"guard": OURS})
+            for guard in (OURS, Guard(allow_private=True, allow_proxy=True)):
+                assert (await client.get(server.url, guard=guard)).text == "ok"
+                with pytest.raises(aiosock.BlockedAddress):
+                    await client.get(server.url, guard=Guard(allow_proxy=True))
+                assert (await aiosock.get(server.url, guard=guard)).text == "ok"
         assert proxy.connections == 1
         for guard in (OURS, Guard(allow_private=True, allow_proxy=True)):
             async with checked_client(guard=guard) as client:
@@ -454,3 +459,25 @@ async def test_a_name_that_its_addresses_let_through_needs_a_look_up_here() -> N
                 else:
                     await blocked(client, "http://name.example/")
         assert proxy.connections == 1
+
+
+async def test_what_a_middleware_sends_for_a_guarded_request_is_guarded() -> None:
+    async def elsewhere(request: aiosock.Request, next: Any) -> aiosock.Response:
+        return await next(aiosock.Request("GET", "http://127.0.0.2:1/meta"))
+
+    async with Server.answering(OK) as server, checked_client(middleware=[elsewhere]) as client:
+        with pytest.raises(aiosock.BlockedAddress):
+            await client.get(server.url, guard=Guard(hosts=["127.0.0.1"]))
+
+
+async def test_a_guard_is_pickled_with_its_request() -> None:
+    async with checked_client() as client:
+        request = pickle.loads(pickle.dumps(client.build_request("GET", "http://127.0.0.1:1/", guard=Guard())))  # noqa: S301  # our own
+        with pytest.raises(aiosock.BlockedAddress):
+            await client.send(request)
+
+
+async def test_a_transport_of_ones_own_is_sent_no_guarded_request() -> None:
+    async with aiosock.Client(transport=aiosock.MockTransport(lambda request: aiosock.Response(200))) as client:
+        with pytest.raises(UsageError, match="guard: there is none on the way to a transport"):
+            await client.send(aiosock.Request("GET", "http://h/", extensions={"guard": Guard()}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -381,3 +382,72 @@ async def test_a_request_has_the_last_word_on_retries() -> None:
             assert len(server.requests) == 4
         with pytest.raises(aiosock.UsageError, match="Retry: attempts"):
             aiosock.Client(retry=0)
+
+
+async def test_closing_the_client_ends_the_wait_for_a_retry() -> None:
+    async with (
+        Server.answering(response(503, headers=[("Retry-After", "250")])) as server,
+        aiosock.Client(retry=3) as client,
+    ):
+        asking = asyncio.ensure_future(client.get(server.url))
+        while not server.requests or client.pool.active:
+            await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(aiosock.ClientClosed, match="while it waited to send the request again"):
+            await asking
+
+
+async def test_the_refusal_of_a_proxy_may_say_how_long_to_wait() -> None:
+    refusal = response(503, headers=[("Retry-After", "600"), ("Connection", "close")])
+    async with (
+        Server.answering(refusal) as proxy,
+        checked_client(proxy=proxy.url, retry=aiosock.Retry(3, backoff=0)) as client,
+    ):
+        with pytest.raises(aiosock.ProxyError) as caught:
+            await client.get("https://nowhere.example/")
+        # Longer than a retry may wait: it is not asked again.
+        assert len(caught.value.attempts) == len(proxy.requests) == 1
+
+
+async def test_a_proxy_that_drops_the_connection_is_asked_again() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+
+    async with Server(script) as proxy, checked_client(proxy=proxy.url, retry=aiosock.Retry(3, backoff=0)) as client:
+        with pytest.raises(aiosock.ProxyError) as caught:
+            await client.get("https://nowhere.example/")
+        assert len(caught.value.attempts) == 3
+
+
+async def test_an_answer_that_breaks_off_knows_the_tries_before_it() -> None:
+    cut = response(200, b"half", [("Content-Length", "10"), ("Connection", "close")])
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(response(503, headers=[("Connection", "close")]) if peer.number == 0 else cut)
+
+    async with Server(script) as server, checked_client(retry=aiosock.Retry(3, backoff=0)) as client:
+        with pytest.raises(aiosock.IncompleteBody) as caught:
+            await client.get(server.url)
+        assert [one.status_code for one in caught.value.attempts] == [503, 200]
+
+
+async def test_a_response_that_is_dropped_gives_its_place_back() -> None:
+    async with (
+        Server.answering(response(body=b"x" * 100_000)) as server,
+        aiosock.Client(middleware=[RateLimit(concurrency=1)], timeout=20) as client,
+    ):
+        with pytest.warns(ResourceWarning, match="neither read nor closed"):
+            await drop(client, server.url)
+        assert (await client.get(server.url)).status_code == 200
+
+
+async def drop(client: aiosock.Client, url: str) -> None:
+    await client.send(client.build_request("GET", url), stream=True)
+    gc.collect()
+
+
+@pytest.mark.parametrize("argument", [{"backoff": 10**400}, {"max_backoff": -1}, {"max_retry_after": 10**400}])
+def test_seconds_that_no_clock_has_are_refused(argument: dict[str, Any]) -> None:
+    with pytest.raises(aiosock.UsageError, match=f"Retry: {next(iter(argument))} must be"):
+        aiosock.Retry(**argument)

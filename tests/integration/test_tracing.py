@@ -228,9 +228,80 @@ async def test_a_request_may_have_a_listener_of_its_own(heard: Listener) -> None
     assert own.names[-1] == "ResponseDone"
 
 
-def test_what_is_no_listener_is_refused() -> None:
-    with pytest.raises(aiosock.UsageError, match="on_event: takes a function of an event, not str"):
-        Client(on_event="print")  # type: ignore[arg-type]  # that is the fault
+async def test_what_is_no_listener_is_refused() -> None:
+    async def waits(event: Event) -> None:
+        raise AssertionError
+
+    for given, said in (("print", "not str"), (waits, "not an 'async def'")):
+        with pytest.raises(aiosock.UsageError, match=f"on_event: takes a function of an event, which .*, {said}"):
+            Client(on_event=given)  # type: ignore[arg-type]  # that is the fault
+        async with Client() as client:
+            with pytest.raises(aiosock.UsageError, match="on_event: takes a function"):
+                await client.get("http://h/", extensions={"on_event": given})
+
+
+async def test_none_is_no_listener_not_even_the_clients(heard: Listener) -> None:
+    async with Server.answering(OK) as server, checked_client(on_event=heard) as client:
+        assert (await client.get(server.url, extensions={"on_event": None})).text == "ok"
+        assert heard.events == []
+        await client.send(aiosock.Request("GET", server.url))
+        assert heard.names[-1] == "ResponseDone"
+
+
+async def test_what_a_middleware_sends_is_told_too(heard: Listener) -> None:
+    async def twice(request: aiosock.Request, next: Any) -> aiosock.Response:
+        await (await next(aiosock.Request("GET", request.url.with_path("/own")))).close()
+        return await next(request)
+
+    async with Server.answering(OK) as server, checked_client(on_event=heard, middleware=[twice]) as client:
+        await client.get(f"{server.url}/x")
+    assert [event.request.target for event in heard.of(trace.ResponseHeadReceived)] == ["/own", "/x"]
+
+
+async def test_the_end_is_told_once_and_the_close_after_it(heard: Listener) -> None:
+    closing = response(body=b"hello", headers=[("Connection", "close")])
+    async with Server.answering(closing) as server, checked_client(on_event=heard) as client:
+        await client.get(server.url)
+        assert heard.names[-3:] == ["BodyProgress received", "ResponseDone", "ConnectionClosed"]
+
+
+@pytest.mark.parametrize("way", ["close", "abort", "drained"])
+async def test_what_is_given_up_has_an_end_too(heard: Listener, way: str) -> None:
+    gate = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(response(body=b"half", headers=[("Content-Length", "8" if way == "drained" else "1000000")]))
+        await gate.wait()
+        if way == "drained":
+            await peer.send(b"half")
+            await peer.wait_disconnect()
+
+    async with Server(script) as server, checked_client(on_event=heard) as client:
+        async with client.stream("GET", server.url) as answer:
+            if way == "abort":
+                answer.abort()
+        gate.set()
+        await settled(client)
+        ends = [name for name in heard.names if name in ("ResponseDone", "RequestFailed", "ConnectionClosed")]
+        assert ends == (["ResponseDone"] if way == "drained" else ["RequestFailed", "ConnectionClosed"])
+
+
+async def test_an_answer_that_never_began_has_no_first_byte(heard: Listener) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+
+    async with Server(script) as server, checked_client(on_event=heard) as client:
+        with pytest.raises(aiosock.ServerDisconnected):
+            await client.get(server.url)
+        assert "FirstByteReceived" not in heard.names
+        assert heard.names[-2:] == ["RequestFailed", "ConnectionClosed"]
+
+
+async def test_a_length_that_is_no_number_of_this_world_harms_nothing(heard: Listener) -> None:
+    answer = response(headers=[("Content-Length", "9" * 5000)])
+    async with Server.answering(answer) as server, checked_client(on_event=heard) as client:
+        assert (await client.head(server.url)).status_code == 200
 
 
 @pytest.mark.parametrize("listened", [False, True])
