@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from aiosock.errors import LocalProtocolError, ProxyError, RemoteProtocolError
+from aiosock.errors import LocalProtocolError, ProxyError, RemoteProtocolError, ServerDisconnected
 
 Version: TypeAlias = Literal["socks4", "socks4a", "socks5"]
 State: TypeAlias = Literal["idle", "method", "password", "reply", "done", "failed"]
@@ -110,7 +110,7 @@ class Handshake:
             raise LocalProtocolError(f"a SOCKS handshake that is {self.state} takes no data")
         try:
             if not data:
-                raise RemoteProtocolError("it closed the connection in the SOCKS handshake")
+                raise ServerDisconnected("it closed the connection in the SOCKS handshake")
             self._buffer += data
             answer = b""
             while (reply := self._read()) is not None:

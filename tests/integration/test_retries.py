@@ -409,11 +409,16 @@ async def test_the_refusal_of_a_proxy_may_say_how_long_to_wait() -> None:
         assert len(caught.value.attempts) == len(proxy.requests) == 1
 
 
-async def test_a_proxy_that_drops_the_connection_is_asked_again() -> None:
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+async def test_a_proxy_that_drops_the_connection_is_asked_again(scheme: str) -> None:
     async def script(peer: Peer) -> None:
-        await peer.read_request()
+        await peer.read(1)
 
-    async with Server(script) as proxy, checked_client(proxy=proxy.url, retry=aiosock.Retry(3, backoff=0)) as client:
+    retry = aiosock.Retry(3, backoff=0)
+    async with (
+        Server(script) as proxy,
+        checked_client(proxy=f"{scheme}://127.0.0.1:{proxy.port}", retry=retry) as client,
+    ):
         with pytest.raises(aiosock.ProxyError) as caught:
             await client.get("https://nowhere.example/")
         assert len(caught.value.attempts) == 3
