@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from random import random
 from time import time
 from types import TracebackType
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from aiosock.errors import (
     HTTPStatusError,
@@ -37,11 +37,14 @@ from aiosock.protocol.eventstream import ServerSentEvent
 RETRY_SECONDS: Final = 3.0
 """How long to wait before reconnecting, unless the stream says otherwise."""
 
+MIN_RETRY_SECONDS: Final = 0.5
+"""The least to wait, whatever the stream says, as browsers have it too: ``retry: 0`` would be a storm."""
+
 MAX_BACKOFF_SECONDS: Final = 60.0
 """How far waiting grows while one connection after the other fails."""
 
 MIN_BACKOFF_SECONDS: Final = 1.0
-"""What it grows from at least, so that a stream that says ``retry: 0`` does not have a dead server hammered."""
+"""What it grows from at least, so that a stream that says ``retry: 0`` does not have a dead server asked often."""
 
 MAX_RETRY_AFTER_SECONDS: Final = 24 * 60 * 60.0
 """A server that wants more rest than a day is given up."""
@@ -56,6 +59,8 @@ ERROR_BODY_SECONDS: Final = 5.0
 
 _FAILURES: Final = (NetworkError, TimeoutException, ServerDisconnected, IncompleteBody)
 
+T = TypeVar("T")
+
 logger = logging.getLogger("aiosock.client")
 
 
@@ -64,7 +69,9 @@ class EventStream:
     A stream of server-sent events that outlives its connections; made by `Client.events`.
 
     It connects on entering ``async with`` and is an asynchronous iterator over `ServerSentEvent`; one task iterates.
-    Where waiting for an event is cancelled, the connection is gone, and the next event is asked of another one.
+    Waiting for an event may be cancelled, by a timeout say, and loses nothing: the next wait goes on with the same
+    connection, or the same attempt to connect. Reconnecting is the stream's own: a client's ``retry`` does not apply,
+    unless the call asked for it.
 
     Args:
         send: Sends a request, and returns the response as soon as its head is there.
@@ -94,17 +101,21 @@ class EventStream:
     ) -> None:
         _check(last_event_id, attempts, max_event_bytes)
         self._send = send
-        self._request = request
+        self._request = request.replace(extensions={"retry": None, **request.extensions})
         self._reconnect = _may_reconnect(request, reconnect)
         self._attempts = attempts
         self._max_event_bytes = max_event_bytes
         self._random = random
         self._clock = clock
-        self._last_event_id = last_event_id
+        # A field of one's own is sent as it is until the stream says otherwise.
+        self._own_id = None if last_event_id else request.headers.get("Last-Event-ID")
+        self._last_event_id = last_event_id if self._own_id is None else _id_of(self._own_id)
         self._retry_seconds = RETRY_SECONDS
         self._response: Response | None = None
         self._events: EventIterator | None = None
-        # Connections in a row that brought no event and broke, or never came about.
+        # What is waited for: the next event or, where there are none to come, a connection.
+        self._pending: asyncio.Task[Any] | None = None
+        # Connections in a row that brought no event, or never came about.
         self._failures = 0
         self._fruitful = False
         # When to connect, in time of the loop.
@@ -135,12 +146,14 @@ class EventStream:
         self._closed.set()
         if self._response is not None:
             await self._response.close()
+        if self._pending is not None:
+            self._pending.cancel()
 
     async def __aenter__(self) -> EventStream:
         if self._response is not None or self._over:
             raise UsageError("an event stream can be entered once")
         try:
-            await self._connect()
+            self._events = await self._connect()
         except BaseException:
             self._over = True
             raise
@@ -171,11 +184,21 @@ class EventStream:
     async def _next_event(self, events: EventIterator) -> ServerSentEvent | None:
         """Return the next event of this connection; None where it has come to its end."""
         try:
-            event = await events.__anext__()
+            # A task costs more than an event that is there already.
+            event = None if self._pending is not None else events.take()
+            if event is None:
+                event = await self._wait(events.__anext__)
         except StopAsyncIteration:
             self._leave(events)
-            self._failures = 0
-            self._plan("its end", 0)
+            if self._fruitful or not self._reconnect:
+                self._failures = 0
+                self._plan("its end", 0.0)
+                return None
+            # However politely: a server that does so again and again is not asked for ever and at once.
+            fruitless = ServerDisconnected("the event stream ended without an event")
+            fruitless.request, fruitless.response = self._request, self._response
+            if not self._goes_on(fruitless, self._failures + 1, 0.0, "its end without an event"):
+                raise fruitless from None
         except RequestError as error:
             if self._over:
                 # It was closed meanwhile, and that is why.
@@ -186,23 +209,44 @@ class EventStream:
             if not self._goes_on(error, self._failures + 1 if failed else 0, 0.0):
                 raise
         except BaseException:
-            if self._reconnect:
+            # Unless it is the wait alone that was called off.
+            if self._pending is None and self._reconnect:
                 self._leave(events)
-                self._plan("a cancelled wait", 0)
+                self._plan("an interruption", 0.0)
             raise
         else:
-            self._fruitful = True
+            self._fruitful = self._fruitful or event is not None
             return event
         return None
+
+    async def _wait(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
+        """
+        Return what comes of what is pending, or else is started; None where the stream was closed meanwhile.
+
+        It goes on when who waits is called off, and the next one who waits has it.
+        """
+        pending = self._pending
+        if pending is None:
+            pending = self._pending = asyncio.get_running_loop().create_task(start())
+            pending.add_done_callback(_notice)
+        # Not awaited itself: a cancellation that meets the event on its way would throw it away.
+        await asyncio.wait([pending])
+        self._pending = None
+        if self._over and pending.cancelled():
+            return None
+        result: T = pending.result()
+        return result
 
     def _leave(self, events: EventIterator) -> None:
         """Keep what this connection's stream has told, for the next."""
         self._last_event_id = events.last_event_id
         if events.retry is not None:
-            self._retry_seconds = events.retry / 1000
+            self._retry_seconds = max(MIN_RETRY_SECONDS, events.retry / 1000)
         self._events = None
 
-    def _goes_on(self, error: RequestError | HTTPStatusError, failures: int, rest_seconds: float) -> bool:
+    def _goes_on(
+        self, error: RequestError | HTTPStatusError, failures: int, rest_seconds: float, reason: str = ""
+    ) -> bool:
         """
         Say when to connect again after an error; False where it is to be raised.
 
@@ -210,6 +254,7 @@ class EventStream:
             error: What happened.
             failures: How many connections in a row have failed now.
             rest_seconds: How long the server wants to be left alone.
+            reason: What to call it, where not by its type.
         """
         self._failures = failures
         self._over = (
@@ -218,7 +263,7 @@ class EventStream:
             or rest_seconds > MAX_RETRY_AFTER_SECONDS
         )
         if not self._over:
-            self._plan(type(error).__name__, rest_seconds)
+            self._plan(reason or type(error).__name__, rest_seconds)
         return not self._over
 
     def _plan(self, reason: str, rest_seconds: float) -> None:
@@ -244,7 +289,7 @@ class EventStream:
     async def _reopen(self) -> None:
         """Wait until it is time, and connect again."""
         seconds = self._due - asyncio.get_running_loop().time()
-        if seconds > 0:
+        if self._pending is None and seconds > 0:
             try:
                 async with asyncio.timeout(seconds):
                     await self._closed.wait()
@@ -253,7 +298,7 @@ class EventStream:
         if self._over:
             return
         try:
-            await self._connect()
+            self._events = await self._wait(self._connect)
         except (HTTPStatusError, RequestError) as error:
             if self._over:
                 # It was closed meanwhile: nobody waits for what came of it.
@@ -265,9 +310,9 @@ class EventStream:
             self._over = True
             raise
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> EventIterator | None:
         """
-        Send the request, and see that the answer is an event stream.
+        Send the request, see that the answer is an event stream, and return that; None where there is no more.
 
         Raises:
             HTTPStatusError: It has another status than 200 and 204.
@@ -275,14 +320,14 @@ class EventStream:
             RequestError: It failed.
         """
         request = self._request.replace()
-        if self._last_event_id:
+        if self._own_id is None or self._last_event_id != _id_of(self._own_id):
             self._name_last(request)
         response = await self._send(request)
         self._response = response
         if self._over or response.status_code == 204:
             self._over = True
             await response.close()
-            return
+            return None
         try:
             if response.status_code != 200:
                 await _refuse(response, response.request or request)
@@ -291,11 +336,14 @@ class EventStream:
             response.abort()
             raise
         self._fruitful = False
-        self._events = response.iter_events(max_event_bytes=self._max_event_bytes, last_event_id=self._last_event_id)
+        return response.iter_events(max_event_bytes=self._max_event_bytes, last_event_id=self._last_event_id)
 
     def _name_last(self, request: Request) -> None:
         """Say where to go on. The standard sends UTF-8, and fields are latin-1 here."""
         value = self._last_event_id
+        if not value:
+            request.headers.popall("Last-Event-ID", None)
+            return
         if any(character < " " or character == "\x7f" for character in value.replace("\t", "")):
             logger.debug("the last event ID has control characters, and is not sent")
             request.headers.popall("Last-Event-ID", None)
@@ -311,6 +359,20 @@ def _check(last_event_id: str, attempts: int | None, max_event_bytes: int | None
     for name, value in (("attempts", attempts), ("max_event_bytes", max_event_bytes)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise UsageError(f"{name}: must be a whole number from 1 on, or None, not {value!r}")
+
+
+def _id_of(value: str) -> str:
+    """Return the ID that a field names, which is UTF-8 unless somebody did otherwise."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _notice(pending: asyncio.Task[Any]) -> None:
+    """Take note of how something ended that maybe nobody asks for any more."""
+    if not pending.cancelled():
+        pending.exception()
 
 
 def _may_reconnect(request: Request, wanted: bool | None) -> bool:

@@ -451,18 +451,27 @@ class EventIterator:
 
     async def __anext__(self) -> ServerSentEvent:
         while True:
-            try:
-                event = next(self._events, None)
-            except ContentTooLarge as error:
-                self._body.abort()
-                error.request = self._body.request
-                raise
+            event = self.take()
             if event is not None:
                 return event
             piece = await self._pieces.next_piece()
             if not piece:
                 raise StopAsyncIteration
             self._events = self._parser.feed(piece)
+
+    def take(self) -> ServerSentEvent | None:
+        """
+        Return the next event if its bytes have been read; None where it has to be waited for.
+
+        Raises:
+            ContentTooLarge: It passes the limit.
+        """
+        try:
+            return next(self._events, None)
+        except ContentTooLarge as error:
+            self._body.abort()
+            error.request = self._body.request
+            raise
 
     async def close(self) -> None:
         """Give up what is left of the body; never waits."""

@@ -483,11 +483,16 @@ class Response:
         Raises:
             ContentTooLarge: An event, or a line, passes the limit (raised in its place among the events).
             StreamConsumed: The body was iterated already, or given up (raised by the first step).
+            UsageError: An argument of the wrong kind, or a limit below 1.
         """
         from aiosock.protocol.eventstream import EventParser
 
+        if max_event_bytes is not None and not isinstance(max_event_bytes, int):
+            raise UsageError(f"max_event_bytes: takes an int or None, not {type(max_event_bytes).__name__}")
         if max_event_bytes is not None and max_event_bytes < 1:
             raise UsageError(f"max_event_bytes: must be at least 1 byte, not {max_event_bytes}")
+        if not isinstance(last_event_id, str):
+            raise UsageError(f"last_event_id: takes a str, not {type(last_event_id).__name__}")
         return EventIterator(self._body, self.iter_bytes(), EventParser(max_event_bytes, last_event_id))
 
     async def close(self) -> None:

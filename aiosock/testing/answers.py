@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 from multidict import CIMultiDict
 
-from aiosock.errors import ResponseNotRead, UsageError
+from aiosock.errors import IncompleteBody, ResponseNotRead, UsageError
 from aiosock.message.body import Body, BytesBody, encode_json
 from aiosock.message.iteration import BodySource, BodyWrapper
 from aiosock.message.request import HeadersInput, Request, make_headers
@@ -46,9 +46,11 @@ def reply(
         trailers: Fields that are there when the body has ended.
 
     Raises:
-        UsageError: Both ``content`` and ``json``, or what is none of these.
+        UsageError: Both ``content`` and ``json``, what is none of these, or a status that is no int.
         InvalidHeader: A field name or value that is not a str.
     """
+    if not isinstance(status, int):
+        raise UsageError(f"reply: status takes an int, not {type(status).__name__}")
     fields = make_headers(headers)
     if json is not None:
         if content is not None:
@@ -117,17 +119,22 @@ async def _each(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
 
 
 class _Arriving(BodyWrapper):
-    """A body that keeps to the request's timeouts, and notes when it ended."""
+    """A body that keeps to the request's timeouts and to its length, and notes when it ended."""
 
-    def __init__(self, inner: BodySource, bounds: Bounds, timings: Timings) -> None:
+    def __init__(self, inner: BodySource, bounds: Bounds, timings: Timings, length: int) -> None:
         super().__init__(inner)
         self._bounds = bounds
         self._timings = timings
+        self._length = length
+        self._received = 0
 
     async def receive(self) -> bytes:
         self._bounds.check_deadline()
         piece = await self._bounds.wait(self.inner.receive())
+        self._received += len(piece)
         if not piece:
+            if self._received < self._length:
+                raise too_short(self._received, self._length)
             self._timings.ended_at = perf_counter()
         return piece
 
@@ -161,9 +168,10 @@ def arrived(given: Response, request: Request, bounds: Bounds, started_at: float
         source = _source_of(given, request)
     else:
         source = IterableSource([content])
+    length = declared_length(given.headers)
     if has_no_body(request, given.status_code):
         source.close()
-        source = IterableSource(())
+        source, length = IterableSource(()), 0
     response = Response(
         given.status_code,
         headers=given.headers,
@@ -172,7 +180,7 @@ def arrived(given: Response, request: Request, bounds: Bounds, started_at: float
         request=request,
         extensions=given.extensions,
         # To one type checker, a property is no place for the protocol's attribute.
-        source=_Arriving(source, bounds, timings),
+        source=_Arriving(source, bounds, timings, length),
         timings=timings,
     )
     response.informational = given.informational
@@ -202,6 +210,17 @@ class _Taken(IterableSource):
 def has_no_body(request: Request, status: int) -> bool:
     """Tell whether the answer ends with its head (RFC 9110, 6.4.1)."""
     return request.method == "HEAD" or status in _BODILESS or 100 <= status < 200
+
+
+def declared_length(headers: Mapping[str, str]) -> int:
+    """Return how many bytes a body has to have at least: what its Content-Length says, where that is what counts."""
+    value = headers.get("Content-Length", "")
+    return int(value) if value.isascii() and value.isdigit() and "Transfer-Encoding" not in headers else 0
+
+
+def too_short(received: int, length: int) -> IncompleteBody:
+    """Return what the network would say of a body that ended before its Content-Length."""
+    return IncompleteBody(f"the answer was cut: {received} of {length} bytes of its body came")
 
 
 async def gathered(request: Request, bounds: Bounds) -> Request:

@@ -28,7 +28,7 @@ from aiosock.errors import (
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
-from aiosock.testing.answers import arrived, has_no_body, reply
+from aiosock.testing.answers import arrived, declared_length, has_no_body, reply, too_short
 from aiosock.testing.bounds import Bounds
 from aiosock.testing.message import reason_phrase
 
@@ -65,7 +65,7 @@ class ASGITransport:
             it raises after its answer, as a server would.
 
     Raises:
-        UsageError: An application that cannot be called.
+        UsageError: An application that cannot be called, or another argument of the wrong kind.
     """
 
     def __init__(
@@ -79,6 +79,11 @@ class ASGITransport:
     ) -> None:
         if not callable(app):
             raise UsageError(f"ASGITransport: takes an application to call, not {type(app).__name__}")
+        if not isinstance(root_path, str):
+            raise UsageError(f"ASGITransport: root_path takes a str, not {type(root_path).__name__}")
+        is_address = isinstance(client, (tuple, list)) and len(client) == 2
+        if not is_address or not isinstance(client[0], str) or not isinstance(client[1], int):
+            raise UsageError(f"ASGITransport: client takes a host and a port, ('127.0.0.1', 123), not {client!r}")
         self._app = app
         self._root_path = root_path
         self._client = client
@@ -215,6 +220,8 @@ class _Exchange:
         self._expected: Literal["start", "body", "trailers", "nothing"] = "start"
         self._has_trailers = False
         self._has_body = True
+        self._length = 0
+        self._taken = 0
         self._piece = b""
         self._room = asyncio.Event()
         self._news = asyncio.Event()
@@ -230,14 +237,18 @@ class _Exchange:
 
     async def give(self) -> Message:
         """Return the next event, as the application's ``receive``."""
-        if not self._body_given and not self._over.done():
+        while not self._body_given and not self._over.done():
             # In a task of its own: an application that gives up waiting must not break the body.
             if self._pull is None:
                 self._pull = asyncio.get_running_loop().create_task(self._next_piece())
             pull = self._pull
             await asyncio.wait((pull, self._over), return_when=asyncio.FIRST_COMPLETED)
-            if pull.done() and not pull.cancelled() and (message := pull.result()) is not None:
+            # Another call may have waited too, and taken it; then the next is waited for.
+            if self._pull is pull and pull.done():
                 self._pull = None
+                message = None if pull.cancelled() else pull.result()
+                if message is None:
+                    break
                 self._body_given = not message["more_body"]
                 return message
         if not self._over.done():
@@ -287,17 +298,17 @@ class _Exchange:
         self._has_body = not has_no_body(self._request, status)
         self._expected = "body"
         self._timings.sent_at = self._timings.head_at = perf_counter()
+        response = Response(
+            status,
+            headers=headers,
+            reason=reason_phrase(status),
+            request=self._request,
+            source=self,
+            timings=self._timings,
+        )
+        self._length = declared_length(response.headers) if self._has_body else 0
         if not self.head.done():
-            self.head.set_result(
-                Response(
-                    status,
-                    headers=headers,
-                    reason=reason_phrase(status),
-                    request=self._request,
-                    source=self,
-                    timings=self._timings,
-                )
-            )
+            self.head.set_result(response)
 
     async def _take_body(self, piece: bytes, more: bool) -> None:
         if self._has_body and piece:
@@ -308,8 +319,12 @@ class _Exchange:
             if self.left:
                 raise _ClientLeft("the client has left")
             self._piece = bytes(piece)
+            self._taken += len(piece)
             self._news.set()
         if not more:
+            if self._taken < self._length:
+                self._break(too_short(self._taken, self._length))
+                raise RuntimeError(f"the application's body is shorter than its Content-Length, {self._length}")
             self._expected = "trailers"
             if not self._has_trailers:
                 self._complete()

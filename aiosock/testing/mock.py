@@ -128,6 +128,8 @@ class MockTransport:
 
 
 def _parse_route(key: str) -> tuple[str, _Place | None, str]:
+    if not isinstance(key, str):
+        raise UsageError(f"MockTransport: a route is 'METHOD URL' or 'METHOD /path', not {type(key).__name__}")
     method, _, url = key.partition(" ")
     if not url:
         raise UsageError(f"MockTransport: a route is 'METHOD URL' or 'METHOD /path', not {_without_query(key)!r}")

@@ -6,7 +6,12 @@ tests that are coroutine functions, whichever plugin runs these: pytest-asyncio,
 of anyio, on asyncio. What the fixtures opened is closed within the coroutine of the test, so in its own loop, and what
 goes wrong there fails the test. `aiosock_mock` serves other tests too.
 
-Little is imported before a fixture is used: this module is loaded with every run of pytest.
+So a fixture of one's own finds `aiosock_client` closed when it takes down what it set up; one that needs a client for
+that makes its own, by ``async with Client() as client: yield ...``.
+
+The fixtures are for pytest 7 and later. An older one loads this module and is left in peace, so what is newer is
+touched by the fixtures alone. Little is imported before a fixture is used: this module is loaded with every run of
+pytest.
 """
 
 from __future__ import annotations
@@ -15,11 +20,13 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import pytest
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
+    from pathlib import Path
 
     from aiosock.client.client import Client
     from aiosock.testing.mock import MockTransport
@@ -32,7 +39,10 @@ RECORDINGS: Final = "recordings"
 # As long as the rest of an answer may be drained.
 DRAIN_SECONDS: Final = 1.0
 
-_OPENED: Final = pytest.StashKey["AsyncExitStack"]()
+MAX_NAME_LENGTH: Final = 100
+"""As long as the name of a recording may be, so that every file system takes it."""
+
+_opened_by: Final[WeakKeyDictionary[pytest.Item, AsyncExitStack]] = WeakKeyDictionary()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,16 +56,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+# Of the old kind: the new one makes an older pluggy fail in whoever has aiosock installed.
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Let a test close, at its end and in its loop, what fixtures opened for it."""
-    opened = item.stash.get(_OPENED, None)
+    opened = _opened_by.get(item)
     if opened is None or not isinstance(item, pytest.Function):
-        return (yield)
+        yield
+        return
     test = item.obj
     item.obj = _closing(test, opened)
     try:
-        return (yield)
+        yield
     finally:
         item.obj = test
 
@@ -78,7 +90,7 @@ def _opened(request: pytest.FixtureRequest) -> AsyncExitStack:
     item = request.node
     if not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
         raise UsageError(f"{request.fixturename}: only for tests that are coroutine functions ('async def')")
-    return item.stash.setdefault(_OPENED, AsyncExitStack())
+    return _opened_by.setdefault(item, AsyncExitStack())
 
 
 @pytest.fixture
@@ -112,7 +124,7 @@ def aiosock_client(request: pytest.FixtureRequest, aiosock_client_options: dict[
     """
     A client that heeds nothing of the environment and is closed at the end of the test.
 
-    The test fails where a response was neither read nor closed.
+    The test fails where a response was neither read nor closed. When fixtures are taken down, it is closed already.
     """
     from aiosock.client.client import Client
 
@@ -162,17 +174,28 @@ def aiosock_recorder(request: pytest.FixtureRequest, aiosock_recorder_options: d
     """
     A `Recorder` for ``Client(middleware=[aiosock_recorder])``, with a file for each test.
 
-    That is ``recordings/MODULE/TEST.jsonl`` beside the module. It is written when the test has passed. The option
-    ``--aiosock-record`` says whether it is made anew.
+    That is ``recordings/MODULE/CLASS/TEST.jsonl`` beside the module, without CLASS where the test is a function; a
+    hash follows a name that no file can have. It is written when the test has passed. The option ``--aiosock-record``
+    says whether it is made anew.
     """
-    import re
-
     from aiosock.testing.recorder import Recorder
 
     opened = _opened(request)
-    name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
-    path = request.node.path.parent / RECORDINGS / request.node.path.stem / f"{name}.jsonl"
     options: dict[str, Any] = {"mode": request.config.getoption(RECORD_OPTION), **aiosock_recorder_options}
-    recorder = Recorder(path, **options)
+    recorder = Recorder(_recording(request.node), **options)
     opened.push_async_exit(recorder)
     return recorder
+
+
+def _recording(item: pytest.Item) -> Path:
+    """Return the file of a test, which no other test has."""
+    import hashlib
+    import re
+
+    classes = [node.name for node in item.listchain() if isinstance(node, pytest.Class)]
+    # As no function's name has a hyphen, this takes away nothing: the brackets around a parameter.
+    given = item.name.replace("[", "-", 1).removesuffix("]")
+    name = re.sub(r"[^\w.-]+", "-", given, flags=re.ASCII)[:MAX_NAME_LENGTH]
+    if name != given:
+        name = f"{name.strip('-')}-{hashlib.sha256(item.name.encode()).hexdigest()[:8]}"
+    return item.path.parent.joinpath(RECORDINGS, item.path.stem, *classes, f"{name}.jsonl")

@@ -57,12 +57,14 @@ class Recorder:
             ``"replay"`` never goes to the network.
         secret_headers: Fields whose values are left out, besides those of `SECRET_HEADERS`.
         secret_params: Parameters of queries and of forms whose values are left out, in the URL, in fields that hold
-            URLs, and in bodies that are forms.
+            URLs, and in bodies that are forms, those in parts too. A value that has such a parameter beneath its
+            percent-encoding is left out whole.
         secret_patterns: Regular expressions; what they match in a body is left out, or only their groups, where they
             have some. A body is decoded for that, and kept so where they match.
 
     Raises:
-        UsageError: Another mode, or a pattern that is no regular expression.
+        UsageError: Another mode, a path that is none, a name that is no str, or a pattern that is no regular
+            expression.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class Recorder:
     ) -> None:
         if mode not in MODES:
             raise UsageError(f"Recorder: mode is one of {', '.join(MODES)}, not {mode!r}")
+        if not isinstance(path, (str, os.PathLike)):
+            raise UsageError(f"Recorder: path takes a str or a path, not {type(path).__name__}")
         self._path = Path(path)
         self._mode: Mode = mode
         self._secrets = Secrets(secret_headers, secret_params, secret_patterns)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 from aiosock.errors import DecodingError, UsageError
 from aiosock.message.decoding import Pipeline
@@ -38,10 +38,21 @@ Fields: TypeAlias = list[tuple[str, str]]
 Pattern: TypeAlias = str | bytes | re.Pattern[str] | re.Pattern[bytes]
 
 _PARAM: Final = re.compile(r"(?:^|[?&#;])([^=&#?;\s<>\"']+)=")
-_PARAM_VALUE: Final = re.compile(r"[^&#;\s<>\"']*")
+_WORD: Final = re.compile(r"[^\s<>\"]+")
 _USERINFO: Final = re.compile(r"//[^/?#@\s]*@")
-_BOUNDARY: Final = re.compile(r'boundary="?([^";,\s]+)', re.IGNORECASE)
+_BOUNDARY: Final = re.compile(r'boundary=(?:"([^"]+)"|([^";,\s]+))', re.IGNORECASE)
+_BLANK_LINE: Final = re.compile(rb"\r?\n\r?\n")
+_PART_NAMES: Final = (
+    re.compile(r'[;\s]name\s*=\s*"([^"]*)"', re.IGNORECASE),
+    re.compile(r'[;\s]name\s*=\s*"((?:\\.|[^"\\])*)"', re.IGNORECASE),
+    re.compile(r'[;\s]name\s*=\s*([^;\s"]+)', re.IGNORECASE),
+    re.compile(r"[;\s]name\*\s*=\s*[^;\s']*'[^;\s']*'([^;\s]+)", re.IGNORECASE),
+)
+_FILENAME: Final = re.compile(r"[;\s]filename\*?\s*=", re.IGNORECASE)
 _FORM: Final = "application/x-www-form-urlencoded"
+_MULTIPART: Final = "multipart/"
+_URL_FIELDS: Final = frozenset({"location", "content-location", "referer"})
+"""Fields that are a URL and nothing else."""
 
 
 @dataclass
@@ -73,8 +84,8 @@ class Recorded:
         """What a request must have in common with this one to get its answer; boundaries of forms are made up anew."""
         body = self.body
         kind = _value(self.headers, "content-type")
-        if kind.lower().startswith("multipart/") and (found := _BOUNDARY.search(kind)):
-            body = body.replace(found[1].encode("latin-1"), b"boundary")
+        if kind.lower().startswith(_MULTIPART) and (boundary := _boundary(kind)):
+            body = body.replace(boundary, b"boundary")
         return self.method, self.url, body
 
 
@@ -88,15 +99,15 @@ class Secrets:
         patterns: What is secret in bodies: all that they match, or only their groups, where they have some.
 
     Raises:
-        UsageError: A pattern that is no regular expression.
+        UsageError: A name that is no str, or a pattern that is no regular expression.
     """
 
     def __init__(self, headers: Iterable[str], params: Iterable[str], patterns: Iterable[Pattern]) -> None:
         for name, given in (("headers", headers), ("params", params), ("patterns", patterns)):
-            if isinstance(given, (str, bytes)):
+            if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
                 raise UsageError(f"Recorder: secret_{name} takes a list, not one {type(given).__name__}")
-        self._headers = SECRET_HEADERS | {name.lower() for name in headers}
-        self._params = frozenset(params)
+        self._headers = SECRET_HEADERS | {name.lower() for name in _names("headers", headers)}
+        self._params = frozenset(_names("params", params))
         self._patterns = [_compiled(pattern) for pattern in patterns]
 
     def redacted(self, exchange: Recorded) -> Recorded:
@@ -105,7 +116,7 @@ class Secrets:
         response_headers, content = self._message(exchange.response_headers, bytes(exchange.content), exchange.complete)
         return Recorded(
             exchange.method,
-            self._text(exchange.url),
+            self._url(exchange.url),
             headers,
             body,
             exchange.status,
@@ -136,27 +147,80 @@ class Secrets:
             return f"{cookie}={REDACTED}{semicolon}{attributes}" if equals else REDACTED
         if name in self._headers:
             return REDACTED
-        return self._text(_USERINFO.sub("//", value))
+        value = _USERINFO.sub("//", value)
+        if name in _URL_FIELDS:
+            return self._url(value)
+        return _WORD.sub(lambda word: self._url(word[0]), value)
 
-    def _text(self, text: str) -> str:
-        """Return a URL, or what holds some, without the values of secret parameters."""
+    def _url(self, text: str) -> str:
+        """Return a URL without the values of secret parameters, each of which ends at ``&`` or ``#`` alone."""
         if not self._params:
             return text
-        kept: list[str] = []
-        at = 0
+        first, *rest = re.split("([&#])", text)
+        head, mark, query = first.partition("?")
+        if self._find(head):
+            head, mark, query = self._pair(first), "", ""
+        path = "/".join(REDACTED if self._hides(segment) else segment for segment in head.split("/"))
+        return "".join([path, mark, self._pair(query), *map(self._pair, rest)])
+
+    def _pair(self, text: str) -> str:
+        """Return a parameter, or what stands in its place, up to the value that is secret."""
+        if found := self._find(text):
+            # Its own, or that of a URL which is its value.
+            text = text[: found.end()] + REDACTED
+        if not self._hides(text):
+            return text
+        name, equals, _ = text.partition("=")
+        return f"{name}={REDACTED}" if equals and not self._hides(name) else REDACTED
+
+    def _hides(self, text: str) -> bool:
+        """Tell whether there is a secret parameter beneath percent-encoding, however often that was applied."""
+        while (plain := unquote_plus(text)) != text:
+            text = plain
+            if self._find(text):
+                return True
+        return False
+
+    def _find(self, text: str) -> re.Match[str] | None:
+        """Return the first secret parameter, up to its value."""
         # One by one: the value of a parameter may be a URL with parameters of its own.
+        at = 0
         while found := _PARAM.search(text, at):
-            kept.append(text[at : found.end()])
-            at = found.end()
             if unquote_plus(found[1]) in self._params:
-                kept.append(REDACTED)
-                value = _PARAM_VALUE.match(text, at)
-                at = at if value is None else value.end()
-        return "".join([*kept, text[at:]])
+                return found
+            at = found.end()
+        return None
+
+    def _form(self, body: bytes) -> bytes:
+        text = body.decode("utf-8", "surrogateescape")
+        return "&".join(self._pair(pair) for pair in text.split("&")).encode("utf-8", "surrogateescape")
+
+    def _multipart(self, kind: str, body: bytes) -> bytes:
+        """Return a body in parts, without the content of those whose name is secret."""
+        boundary = _boundary(kind)
+        if not boundary:
+            # It cannot be looked into, so that nothing of it may be kept.
+            return REDACTED.encode()
+        delimiter = b"--" + boundary
+        return delimiter.join(self._part(part) for part in body.split(delimiter))
+
+    def _part(self, part: bytes) -> bytes:
+        blank = _BLANK_LINE.search(part)
+        if blank is None:
+            return part
+        head = part[: blank.start()].decode("utf-8", "surrogateescape")
+        names = {name for pattern in _PART_NAMES for name in pattern.findall(head)}
+        names |= {re.sub(r"\\(.)", r"\1", name) for name in names} | {unquote(name) for name in names}
+        if self._params.isdisjoint(names):
+            content = part[blank.end() :].decode("utf-8", "surrogateescape")
+            if _FILENAME.search(head) or not (self._find(content) or self._hides(content)):
+                return part
+        return part[: blank.end()] + REDACTED.encode() + b"\r\n"
 
     def _body(self, headers: Fields, body: bytes, complete: bool) -> bytes:
         """Return the body without secrets: the very same where there are none, else decoded."""
-        is_form = bool(self._params) and _value(headers, "content-type").lower().startswith(_FORM)
+        kind = _value(headers, "content-type")
+        is_form = bool(self._params) and kind.lower().startswith((_FORM, _MULTIPART))
         if not body or not (self._patterns or is_form):
             return body
         try:
@@ -164,13 +228,25 @@ class Secrets:
         except DecodingError:
             # It cannot be looked into, so that nothing of it may be kept.
             return REDACTED.encode()
-        clean = self._text(plain.decode("latin-1")).encode("latin-1") if is_form else plain
+        clean = plain
+        if is_form:
+            clean = self._form(plain) if kind.lower().startswith(_FORM) else self._multipart(kind, plain)
         for pattern in self._patterns:
             clean = pattern.sub(_redact, clean)
         return body if clean == plain else clean
 
 
+def _names(kind: str, given: Iterable[str]) -> list[str]:
+    names = list(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise UsageError(f"Recorder: secret_{kind} takes names as str, not {type(name).__name__}")
+    return names
+
+
 def _compiled(pattern: Pattern) -> re.Pattern[bytes]:
+    if not isinstance(pattern, (str, bytes, re.Pattern)):
+        raise UsageError(f"Recorder: secret_patterns takes str, bytes or re.Pattern, not {type(pattern).__name__}")
     flags = 0
     if isinstance(pattern, re.Pattern):
         flags = pattern.flags & ~re.UNICODE
@@ -207,6 +283,12 @@ def _decode(headers: Fields, body: bytes, complete: bool) -> bytes:
     if complete:
         pipeline.finish()
     return plain
+
+
+def _boundary(kind: str) -> bytes:
+    """Return what stands between the parts of a body of this Content-Type; nothing where it does not say."""
+    found = _BOUNDARY.search(kind)
+    return b"" if found is None else (found[1] or found[2]).encode("utf-8", "surrogateescape")
 
 
 def _value(headers: Fields, wanted: str) -> str:

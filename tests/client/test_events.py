@@ -160,9 +160,9 @@ async def test_the_end_of_a_stream_is_followed_by_another_after_three_seconds_un
 
 @timed
 async def test_the_stream_says_how_long_to_wait_also_without_an_event_and_for_good() -> None:
-    site = Site(events(b"retry: 250\n\n"), events(b"data: 1\n\n"), events(b"retry: 0\n"), NO_CONTENT)
+    site = Site(events(b"retry: 750\n\n"), events(b"data: 1\n\n"), events(b"retry: 0\n"), NO_CONTENT)
     assert await read(site) == ["1"]
-    assert site.waits == [0.25, 0.25, 0]
+    assert site.waits == [0.75, 0.75, 0.5]
 
 
 @timed
@@ -218,9 +218,10 @@ async def test_each_connection_has_its_own_total() -> None:
 @timed
 async def test_a_debug_line_tells_of_reconnecting_and_shows_no_query(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "aiosock.client"):
-        await read(Site(events(aiosock.ReadError("lost")), events(), NO_CONTENT))
+        await read(Site(events(aiosock.ReadError("lost")), events(), events(b"data\n\n"), NO_CONTENT))
     assert caplog.messages == [
         "the event stream of h is connected again in 3.000 s after ReadError",
+        "the event stream of h is connected again in 6.000 s after its end without an event",
         "the event stream of h is connected again in 3.000 s after its end",
     ]
 
@@ -271,16 +272,35 @@ async def test_a_dead_server_is_not_hammered_though_its_stream_asked_for_no_wait
     failures = [aiosock.ConnectError("refused") for _ in range(4)]
     site = Site(events(b"retry: 0\n"), *failures, NO_CONTENT)
     assert await read(site) == []
-    assert site.waits == [0, 0, 2, 4, 8]
+    assert site.waits == [0.5, 2, 4, 8, 16]
 
 
 @timed
-async def test_an_event_an_end_and_silence_start_counting_anew() -> None:
+async def test_a_server_that_sends_event_after_event_over_connections_of_their_own_is_not_stormed() -> None:
+    site = Site(*[events(b"retry: 0\ndata: 1\n\n") for _ in range(5)], NO_CONTENT)
+    assert await read(site) == ["1"] * 5
+    assert site.waits == [0.5] * 5
+
+
+@timed
+async def test_an_event_and_silence_start_counting_anew() -> None:
     refused = aiosock.ConnectError("refused")
-    for good in (events(b"data: 1\n\n", aiosock.ReadError("lost")), events(), events(aiosock.ReadTimeout("silent"))):
-        site = Site(events(), refused, refused, good, refused, refused, NO_CONTENT)
+    lost, silent = aiosock.ReadError("lost"), aiosock.ReadTimeout("silent")
+    for good in (events(b"data: 1\n\n", lost), events(b"data: 1\n\n"), events(silent)):
+        site = Site(events(b"data: 0\n\n"), refused, refused, good, refused, refused, NO_CONTENT)
         await read(site, attempts=3)
         assert site.waits == [3, 3, 6, 3, 3, 6]
+
+
+@timed
+async def test_connections_that_end_without_an_event_have_failed_too() -> None:
+    site = Site(*[events(b"retry: 0\n") for _ in range(7)])
+    _, error = await read_until_error(site, aiosock.ServerDisconnected, attempts=7)
+    assert str(error) == "the event stream ended without an event [GET http://h/events]"
+    assert error.response.status_code == 200
+    assert site.waits == [0.5, 2, 4, 8, 16, 32]
+    # Where there is to be one connection alone, its end is what was asked for.
+    assert await read(Site(events()), reconnect=False, attempts=1) == []
 
 
 @timed
@@ -402,8 +422,8 @@ async def test_a_refusal_that_does_not_end_is_not_waited_for(pieces: tuple[Piece
 )
 @timed
 async def test_retry_after_is_honoured_in_full_and_nonsense_is_ignored(value: str, seconds: float) -> None:
-    site = Site(events(), refusal(503, Retry_After=value), NO_CONTENT)
-    assert await read(site) == []
+    site = Site(events(b"data: 1\n\n"), refusal(503, Retry_After=value), NO_CONTENT)
+    assert await read(site) == ["1"]
     assert site.waits == [3, seconds]
 
 
@@ -621,28 +641,125 @@ async def test_closing_while_it_fails_to_connect_is_the_end_and_no_error(answer:
     assert len(site.requests) == 2
 
 
+@pytest.mark.parametrize("reconnect", [True, False])
 @timed
-async def test_after_a_cancelled_wait_the_next_event_comes_over_another_connection() -> None:
-    site = Site(events(b"id: 1\ndata: 1\n\nretry: 500\n", None), events(b"data: 2\n\n"), NO_CONTENT)
+async def test_a_cancelled_wait_loses_no_event_and_no_connection(reconnect: bool) -> None:
+    site = Site(events(b"data: 1\n\n", None, b"data: 3\n\n"))
+    async with Client(transport=site) as client, open_stream(client, reconnect=reconnect) as stream:
+        assert (await anext(stream)).data == "1"
+        for _ in range(6):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(stream), 10)
+        pending = site.sources[0].gone
+        assert pending is not None
+        # While nobody waits.
+        pending.set_result(b"data: 2\n\n")
+        await turns()
+        assert (await anext(stream)).data == "2"
+        assert (await anext(stream)).data == "3"
+        assert "abort" not in site.sources[0].log
+    assert len(site.requests) == 1
+
+
+@timed
+async def test_an_error_while_nobody_waits_is_met_by_the_next_who_does() -> None:
+    site = Site(events(b"id: 1\ndata: 1\n\n", None), events(b"data: 2\n\n"))
     async with Client(transport=site) as client, open_stream(client) as stream:
         assert (await anext(stream)).data == "1"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(stream), 10)
-        assert "abort" in site.sources[0].log
+        pending = site.sources[0].gone
+        assert pending is not None
+        pending.set_exception(aiosock.ReadError("lost"))
+        await turns()
         assert (await anext(stream)).data == "2"
-    assert site.waits == [10.5]
     assert site.ids == [None, "1"]
 
 
 @timed
-async def test_after_a_cancelled_wait_a_stream_that_does_not_reconnect_says_that_it_is_lost() -> None:
-    site = Site(events(b"data: 1\n\n", None))
-    async with Client(transport=site) as client, open_stream(client, reconnect=False) as stream:
+async def test_what_is_no_error_of_the_network_is_raised_and_the_next_event_comes_over_another_connection() -> None:
+    site = Site(events(b"data: 1\n\n", LookupError("own")), events(b"data: 2\n\n"))
+    async with Client(transport=site) as client, open_stream(client) as stream:
         assert (await anext(stream)).data == "1"
+        with pytest.raises(LookupError):
+            await anext(stream)
+        assert (await anext(stream)).data == "2"
+
+
+class Hanging(Site):
+    """Whose later connections never come about, unless they are let."""
+
+    def __init__(self, *answers: Answer) -> None:
+        super().__init__(*answers)
+        self.let = asyncio.Event()
+        self.cancelled = 0
+
+    async def send(self, request: Request) -> Response:
+        response = await super().send(request)
+        if len(self.requests) > 1:
+            try:
+                await self.let.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return response
+
+
+@timed
+async def test_a_cancelled_wait_for_a_connection_goes_on_with_it() -> None:
+    site = Hanging(events(b"data: 1\n\n"), events(b"data: 2\n\n"))
+    async with Client(transport=site) as client, open_stream(client) as stream:
+        assert (await anext(stream)).data == "1"
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(stream), 4)
+        site.let.set()
+        assert (await anext(stream)).data == "2"
+    assert (len(site.requests), site.cancelled) == (2, 0)
+
+
+@timed
+async def test_closing_ends_a_task_that_is_connecting() -> None:
+    site = Hanging(events(b"data: 1\n\n"), events())
+    async with Client(transport=site, timeout=None) as client, open_stream(client) as stream:
+        assert (await anext(stream)).data == "1"
+        waiting = asyncio.ensure_future(anext(stream, None))
+        await asyncio.sleep(10)  # By the loop's own clock.
+        assert len(site.requests) == 2
+        await stream.close()
+        assert await asyncio.wait_for(waiting, 1) is None
+    assert site.cancelled == 1
+
+
+@timed
+async def test_closing_ends_what_a_cancelled_wait_has_left_behind() -> None:
+    site = Site(events(None))
+    async with Client(transport=site) as client, open_stream(client) as stream:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(stream), 10)
-        with pytest.raises(aiosock.StreamConsumed):
-            await anext(stream)
+    await turns()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize(("own", "requests"), [({}, 1), ({"retry": 3}, 3)])
+@timed
+async def test_a_clients_retries_are_not_those_of_a_stream_unless_the_call_says_so(
+    own: dict[str, Any], requests: int
+) -> None:
+    site = Site(*[aiosock.ConnectError("refused") for _ in range(9)])
+    async with Client(transport=site, retry=5) as client:
+        with pytest.raises(aiosock.ConnectError):
+            async with client.events(URL, **own):
+                pass
+    assert len(site.requests) == requests
+
+
+@timed
+async def test_an_id_of_ones_own_field_is_taken_back_by_the_stream() -> None:
+    site = Site(events(b"data\n\n"), events(b"id\ndata\n\n"), events(b"data\n\n"), NO_CONTENT)
+    async with Client(transport=site) as client, client.events(URL, headers={"Last-Event-ID": "\xe9"}) as stream:
+        assert [event.id async for event in stream] == ["\xe9", "", ""]
+    assert site.ids == ["\xe9", "\xe9", None, None]
 
 
 @timed

@@ -763,3 +763,9 @@ async def test_an_event_is_bounded_by_a_mebibyte_unless_told_otherwise() -> None
     assert len([event async for event in response.iter_events(max_event_bytes=None)]) == 2
     with pytest.raises(UsageError, match="max_event_bytes: must be at least 1 byte, not 0"):
         response.iter_events(max_event_bytes=0)
+    wrong: Any = {"max_event_bytes": "5"}
+    with pytest.raises(UsageError, match="max_event_bytes: takes an int or None, not str"):
+        response.iter_events(**wrong)
+    wrong = {"last_event_id": 5}
+    with pytest.raises(UsageError, match="last_event_id: takes a str, not int"):
+        response.iter_events(**wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from time import perf_counter
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,9 @@ async def test_trailers_are_there_once_the_body_has_ended(content: bytes | str |
 def test_a_reply_refuses_two_bodies_and_what_is_none() -> None:
     with pytest.raises(UsageError, match="given more than once: content and json"):
         reply(content=b"", json=1)
+    status: Any = "200"
+    with pytest.raises(UsageError, match="reply: status takes an int, not str"):
+        reply(status)
     with pytest.raises(UsageError, match="takes bytes, str or an iterable of bytes, not int"):
         reply(content=3)  # type: ignore[arg-type]  # that is the test
 

@@ -151,6 +151,54 @@ async def test_the_body_is_fed_as_the_application_asks_for_it() -> None:
     ]
 
 
+async def test_two_calls_that_wait_for_the_body_have_a_piece_each() -> None:
+    go_on = asyncio.Event()
+    messages: list[dict[str, Any]] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        await go_on.wait()
+        yield b"one"
+        yield b"two"
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        waiting = [asyncio.ensure_future(receive()) for _ in range(3)]
+        await asyncio.sleep(0)
+        go_on.set()
+        messages.extend(await asyncio.gather(*waiting))
+        await send(START)
+        await send(body())
+
+    async with client(app) as one:
+        await one.post("/", content=pieces())
+    assert sorted((message["body"], message["more_body"]) for message in messages) == [
+        (b"", False),
+        (b"one", True),
+        (b"two", True),
+    ]
+
+
+@pytest.mark.parametrize("content", [(b"12345",), (b"12", b"345"), (b"",)])
+async def test_a_body_that_is_shorter_than_it_says_is_incomplete(content: tuple[bytes, ...]) -> None:
+    told: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20")]})
+        for piece in content[:-1]:
+            await send(body(piece, True))
+        try:
+            await send(body(content[-1]))
+        except RuntimeError as error:
+            told.append(str(error))
+            raise
+
+    async with client(app) as one:
+        with pytest.raises(IncompleteBody, match=f"cut: {len(b''.join(content))} of 20 bytes"):
+            await one.get("/")
+        assert told == ["the application's body is shorter than its Content-Length, 20"]
+        assert (await one.head("/")).status_code == 200
+    assert len(told) == 1
+
+
 async def test_an_application_that_gives_up_waiting_for_the_body_has_it_later() -> None:
     go_on = asyncio.Event()
 
@@ -516,6 +564,20 @@ async def test_an_application_that_resists_is_reported(monkeypatch: pytest.Monke
 def test_what_cannot_be_called_is_no_application() -> None:
     with pytest.raises(UsageError, match="takes an application to call, not str"):
         ASGITransport("app")  # type: ignore[arg-type]  # that is the test
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"root_path": 5}, "root_path takes a str, not int"),
+        ({"client": "x"}, r"client takes a host and a port, \('127.0.0.1', 123\), not 'x'"),
+        ({"client": ("x",)}, "client takes a host and a port"),
+        ({"client": (1, "x")}, "client takes a host and a port"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=f"ASGITransport: {said}"):
+        ASGITransport(echo, **options)
 
 
 # Lifespan

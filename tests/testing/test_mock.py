@@ -14,6 +14,7 @@ from aiosock import Client, Request, Response, Timeout
 from aiosock.errors import (
     ConnectError,
     HTTPStatusError,
+    IncompleteBody,
     ReadTimeout,
     RequestError,
     ResponseNotRead,
@@ -254,3 +255,29 @@ async def test_an_answer_that_is_no_response_is_refused() -> None:
     async with Client(transport=MockTransport(answer)) as client:
         with pytest.raises(UsageError, match="the answer to GET http://h/ must be a Response, not int$"):
             await client.get("http://h/?secret=1")
+
+
+def test_a_route_that_is_no_text_is_refused() -> None:
+    routes: Any = {5: reply()}
+    with pytest.raises(UsageError, match="a route is 'METHOD URL' or 'METHOD /path', not int"):
+        MockTransport(routes)
+
+
+@pytest.mark.parametrize("content", [b"12345", [b"12", b"345"], None])
+async def test_a_body_that_is_shorter_than_it_says_is_incomplete(content: Any) -> None:
+    def answer(request: Request) -> Response:
+        return reply(headers={"Content-Length": "20"}, content=content)
+
+    async with Client(transport=MockTransport(answer)) as client:
+        with pytest.raises(IncompleteBody, match=f"cut: {5 if content else 0} of 20 bytes") as caught:
+            await client.get("http://h/")
+        assert caught.value.request is not None
+        # Where there is none, its length is that of another.
+        assert (await client.head("http://h/")).headers["Content-Length"] == "20"
+
+
+async def test_a_length_that_does_not_count_is_passed_over() -> None:
+    fields = [{"Content-Length": "20", "Transfer-Encoding": "chunked"}, {"Content-Length": "5"}]
+    for headers in fields:
+        async with Client(transport=MockTransport({"GET /": reply(headers=headers, content="12345")})) as client:
+            assert (await client.get("http://h/")).text == "12345"

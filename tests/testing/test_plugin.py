@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import runpy
 import textwrap
 from collections.abc import Callable
 
 import pytest
+
+from aiosock.testing import plugin
 
 pytest_plugins = ["pytester"]
 
@@ -191,8 +194,55 @@ def test_a_recording_is_kept_beside_the_test_and_made_anew_when_asked(
     assert run("4", "4", "--aiosock-record=record") == {"passed": 2}
     assert run("5", "4", "--aiosock-record=replay") == {"passed": 2}
     files = sorted((pytester.path / "recordings" / "test_it").iterdir())
-    assert [file.name for file in files] == ["test_it-a-b.jsonl", "test_it-c.jsonl"]
+    assert [file.name for file in files] == ["test_it-a-b-306b0382.jsonl", "test_it-c.jsonl"]
     assert all("s3cret" not in file.read_text() and "key=REDACTED" in file.read_text() for file in files)
+
+
+def test_each_test_has_a_recording_of_its_own(suite: Suite, pytester: pytest.Pytester) -> None:
+    tests = """
+        async def record(recorder, content):
+            mock = __import__("aiosock.testing").testing.MockTransport({"GET /": reply(content=content)})
+            async with Client(transport=mock, middleware=[recorder]) as client:
+                assert (await client.get("http://h/")).text == content
+
+        class TestOne:
+            async def test_it(self, aiosock_recorder):
+                await record(aiosock_recorder, "one")
+
+            class TestInner:
+                async def test_it(self, aiosock_recorder):
+                    await record(aiosock_recorder, "inner")
+
+        class TestTwo:
+            async def test_it(self, aiosock_recorder):
+                await record(aiosock_recorder, "two")
+
+        @pytest.mark.parametrize("name", ["a/b", "a b", "a", "a-", "x" * 300, "x" * 301])
+        async def test_name(aiosock_recorder, name):
+            await record(aiosock_recorder, name)
+    """
+    suite(tests).assert_outcomes(passed=9)
+    # Played back, each has its own.
+    suite(tests, "--aiosock-record=replay").assert_outcomes(passed=9)
+    folder = pytester.path / "recordings" / "test_it"
+    files = {str(file.relative_to(folder).as_posix()) for file in folder.rglob("*.jsonl")}
+    assert {"TestOne/test_it.jsonl", "TestOne/TestInner/test_it.jsonl", "TestTwo/test_it.jsonl"} < files
+    assert {"test_name-a.jsonl", "test_name-a-.jsonl"} < files
+    assert len(files) == 9
+
+
+def test_an_old_pytest_may_load_the_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of pluggy 1.0, which knows no wrapper, and of pytest 6, which knows no stash."""
+
+    def hookimpl(
+        hookwrapper: bool = False, optionalhook: bool = False, tryfirst: bool = False, trylast: bool = False
+    ) -> Callable[[object], object]:
+        return lambda function: function
+
+    for name in ("StashKey", "Stash", "Parser", "FixtureRequest"):
+        monkeypatch.delattr(pytest, name)
+    monkeypatch.setattr(pytest, "hookimpl", hookimpl)
+    runpy.run_path(plugin.__file__)
 
 
 def test_a_run_that_uses_no_fixture_loads_nothing_heavy(

@@ -237,6 +237,12 @@ async def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left_beside
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
+def test_a_path_that_is_none_is_refused() -> None:
+    wrong: Any = 123
+    with pytest.raises(UsageError, match="Recorder: path takes a str or a path, not int"):
+        Recorder(wrong)
+
+
 def test_a_mode_that_is_none_is_refused(path: Path) -> None:
     with pytest.raises(UsageError, match="^Recorder: mode is one of once, record, replay, not 'twice'$"):
         Recorder(path, mode="twice")  # type: ignore[arg-type]  # that is the test

@@ -148,6 +148,88 @@ def test_secret_parameters_keep_their_names_wherever_a_url_stands(url: str, kept
     assert one.trailers == one.response_headers
 
 
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("http://h/?key=ab's3cret", "http://h/?key=REDACTED"),
+        ("http://h/?key=ab;s3cret&b=2", "http://h/?key=REDACTED&b=2"),
+        ("http://h/?key=ab?s3cret#c", "http://h/?key=REDACTED#c"),
+        ('http://h/?key=ab<s3cret>"s3cret s3cret', "http://h/?key=REDACTED"),
+        ("http://h/?a=1;key=s3cret&b=2", "http://h/?a=1;key=REDACTED&b=2"),
+        ("http://h/?next=http://h/?a=1?key=ab's3cret&b=2", "http://h/?next=http://h/?a=1?key=REDACTED&b=2"),
+        ("http://h/?next=http%3A%2F%2Fh%2F%3Fkey%3Ds3cret&b=2", "http://h/?next=REDACTED&b=2"),
+        ("http://h/?next=http%253A%252F%252Fh%252F%253Fkey%253Ds3cret&b=2", "http://h/?next=REDACTED&b=2"),
+        ("http://h/?next=%2F%3Fa%3D1%26key%3Ds3cret", "http://h/?next=REDACTED"),
+        ("http://h/?%2F%3Fkey%3Ds3cret", "http://h/?REDACTED"),
+        ("http://h/a;key=s3cret/s3cret?s3cret&b=2", "http://h/a;key=REDACTED&b=2"),
+        ("key=s3cret/s3cret?s3cret&b=2", "key=REDACTED&b=2"),
+        ("http://h/to/%2F%3Fkey%3Ds3cret/x?b=2", "http://h/to/REDACTED/x?b=2"),
+        ("http://h/?next=%2F%3Fmonkey%3D1", "http://h/?next=%2F%3Fmonkey%3D1"),
+    ],
+)
+def test_the_value_of_a_secret_parameter_is_left_out_to_its_end_and_beneath_its_coding(url: str, kept: str) -> None:
+    secrets = Secrets([], ["key"], [])
+    one = secrets.redacted(exchange(url=url, response_headers=[("Location", url)]))
+    assert one.url == one.response_headers[0][1] == kept
+    assert secrets.redacted(one) == one
+    if " " not in url:
+        link = secrets.redacted(exchange(response_headers=[("Link", f"<{url}>; rel=next")])).response_headers[0][1]
+        assert link == f"<{kept}>; rel=next"
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b"a=1&key=ab's3cret;s3cret#s3cret s3cret&b=2", b"a=1&key=REDACTED&b=2"),
+        (b"a=%ff\xff&next=%2F%3Fkey%3Ds3cret&b=2", b"a=%ff\xff&next=REDACTED&b=2"),
+        ("schlüssel=s3cret&b=2".encode(), "schlüssel=REDACTED&b=2".encode()),
+    ],
+)
+def test_the_value_of_a_form_ends_at_its_separator_alone(body: bytes, kept: bytes) -> None:
+    one = Secrets([], ["key", "schlüssel"], []).redacted(exchange(headers=FORM, body=body))
+    assert one.body == kept
+
+
+MULTIPART = [("Content-Type", 'multipart/form-data; boundary="a b"')]
+PART = b'--a b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        'name="key"',
+        "NAME=key",
+        'filename="a.txt"; name=key',
+        "name*=utf-8''k%65y",
+        'name="k\\ey"',
+        'name="k%65y"; filename="a.txt"',
+    ],
+)
+def test_secret_parts_of_a_form_keep_their_heads_alone(disposition: str) -> None:
+    head = f"--a b\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode()
+    body = PART + head + b"s3cret\r\n\r\ns3cret\xff\r\n" + PART + b"--a b--\r\n"
+    secrets = Secrets([], ["key"], [])
+    one = secrets.redacted(exchange(headers=MULTIPART, body=body))
+    assert one.body == PART + head + b"REDACTED\r\n" + PART + b"--a b--\r\n"
+    assert secrets.redacted(one) == one
+
+
+def test_a_part_of_a_form_that_is_a_url_is_looked_into_and_a_file_is_not() -> None:
+    url = b"http://h/?key=s3cret"
+    head = b'--a b\r\nContent-Disposition: form-data; name="url"'
+    secrets = Secrets([], ["key"], [])
+    one = secrets.redacted(exchange(headers=MULTIPART, body=head + b"\r\n\r\n" + url + b"\r\n--a b--"))
+    assert one.body == head + b"\r\n\r\nREDACTED\r\n--a b--"
+    file = exchange(headers=MULTIPART, body=head + b'; filename="a"\r\n\r\n' + url + b"\r\n--a b--")
+    assert secrets.redacted(file).body == file.body
+
+
+def test_a_form_in_parts_that_cannot_be_looked_into_is_not_kept() -> None:
+    one = exchange(headers=[("Content-Type", "multipart/form-data")], body=b"s3cret")
+    assert Secrets([], ["key"], []).redacted(one).body == b"REDACTED"
+    assert Secrets([], [], []).redacted(one).body == b"s3cret"
+
+
 def test_a_url_in_a_field_loses_its_user() -> None:
     one = Secrets([], [], []).redacted(exchange(response_headers=[("Location", "https://me:s3cret@h/a@b")]))
     assert one.response_headers == [("Location", "https://h/a@b")]
@@ -224,6 +306,10 @@ def test_leaving_out_twice_leaves_out_no_more() -> None:
         (("Authorization", [], []), "secret_headers takes a list, not one str"),
         (([], "key", []), "secret_params takes a list, not one str"),
         (([], [], b"x"), "secret_patterns takes a list, not one bytes"),
+        ((5, [], []), "secret_headers takes a list, not one int"),
+        (([1], [], []), "secret_headers takes names as str, not int"),
+        (([], [["a"]], []), "secret_params takes names as str, not list"),
+        (([], [], [1]), "secret_patterns takes str, bytes or re.Pattern, not int"),
         (([], [], ["("]), "a pattern in secret_patterns is no regular expression"),
     ],
 )
