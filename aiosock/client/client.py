@@ -429,7 +429,8 @@ class Client:
         The first connection is made on entering, and has one try. Later ones follow when the stream ends, the network
         fails, or the server answers 429, 500, 502, 503 or 504: after what ``retry:`` said, 3 seconds where it said
         nothing, or ``Retry-After`` if that is more (but not more than a day); while failures repeat, after a time that
-        grows up to a minute. Each names the last event's ID. The stream is over for good with 204 (No Content),
+        grows up to a minute; never within half a second. Each names the last event's ID. The client's ``retry`` does not
+        apply. The stream is over for good with 204 (No Content),
         `EventStream.close`, any other error, and a certificate that is not trusted.
 
         ``Timeout.read`` bounds the silence of a stream, whose comments count as sound: 30 seconds unless you say
@@ -444,7 +445,7 @@ class Client:
                 reconnect whatever the method is. Left out, GET and other safe methods reconnect, and the rest (POST,
                 say), and a body that can be read only once, do not.
             attempts: How many connections in a row may fail before the error is raised; None for no bound. One that
-                brought an event, came to its end or just fell silent has not failed.
+                brought an event or just fell silent has not failed; one that ended without any event has.
             max_event_bytes: The most that one event, or one line, may take up; None for no limit.
             options: As for `request`.
 
