@@ -429,9 +429,9 @@ class Client:
         The first connection is made on entering, and has one try. Later ones follow when the stream ends, the network
         fails, or the server answers 429, 500, 502, 503 or 504: after what ``retry:`` said, 3 seconds where it said
         nothing, or ``Retry-After`` if that is more (but not more than a day); while failures repeat, after a time that
-        grows up to a minute; never within half a second. Each names the last event's ID. The client's ``retry`` does not
-        apply. The stream is over for good with 204 (No Content),
-        `EventStream.close`, any other error, and a certificate that is not trusted.
+        grows up to a minute; never within half a second. Each names the last event's ID. The client's ``retry`` does
+        not apply. The stream is over for good with 204 (No Content), `EventStream.close`, any other error, and a
+        certificate that is not trusted.
 
         ``Timeout.read`` bounds the silence of a stream, whose comments count as sound: 30 seconds unless you say
         otherwise. What has been silent for longer is taken for lost; servers that are silent for longer want
