@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple
 
 from multidict import istr
 
-from aiosock.errors import UsageError
+from aiosock.errors import InvalidURL, UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
+from aiosock.message.url import parse_url
 from aiosock.middleware.chain import Send
 from aiosock.protocol.cookie import is_address
 from aiosock.protocol.hsts import parse_strict_transport_security
@@ -27,6 +28,8 @@ logger = logging.getLogger("aiosock.middleware")
 STRICT_TRANSPORT_SECURITY: Final = istr("Strict-Transport-Security")
 
 VERSION: Final = 1
+# Beyond any date, and not infinite.
+MAX_EXPIRES: Final = 1e15
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -256,8 +259,15 @@ def _known(entry: dict[str, Any]) -> Known:
     known = Known(**entry)
     if not isinstance(known.host, str) or not known.host or known.host != known.host.lower().rstrip("."):
         raise UsageError("the host is no name in lower case")
-    if isinstance(known.expires, bool) or not isinstance(known.expires, (int, float)):
-        raise UsageError("the time of expiry is no number")
+    try:
+        named = parse_url(f"https://{known.host}/").host == known.host
+    except InvalidURL:
+        named = False
+    if not named or is_address(known.host):
+        raise UsageError("the host is no host name")
+    expires = known.expires
+    if isinstance(expires, bool) or not isinstance(expires, (int, float)) or not abs(expires) < MAX_EXPIRES:
+        raise UsageError("the time of expiry is no number of seconds")
     if not isinstance(known.include_subdomains, bool):
         raise UsageError("include_subdomains is neither true nor false")
     return known
