@@ -376,7 +376,11 @@ class Cache:
         if len(self._invalidated) > MAX_INVALIDATED:
             # From now on all that was asked for before that counts as invalidated.
             self._forgotten = self._invalidated.popitem(last=False)[1]
-        await self._store.remove(url)
+        try:
+            await self._store.remove(url)
+        except UsageError as error:
+            # The request was carried out, and its answer is the caller's.
+            logger.debug("a changed answer could not be removed: %s", error)
 
 
 class _Tee(BodyWrapper):
