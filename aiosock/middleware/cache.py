@@ -67,6 +67,8 @@ _CREDENTIALS: Final = ("Authorization", "Cookie")
 _NOT_BEHIND: Final = ("deadline", "on_informational")
 
 MAX_REDIRECT_BYTES: Final = 64 * 1024
+BEHIND_SECONDS: Final = 30.0
+"""How long a validation behind an answer may take where the request has no total."""
 MAX_INVALIDATED: Final = 1024
 MAX_IDENTITIES: Final = 256
 
@@ -134,7 +136,7 @@ class Cache:
         self._store: Store = MemoryStore() if store is None else store
         self._max_entry_bytes = max_entry_bytes
         self._identities = _Identities(identity)
-        self._clock = clock
+        self._clock: Callable[[], float] = lambda: float(clock())
         self._refreshing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._closed = False
         # What was asked for before its URL was invalidated is old when it comes.
@@ -343,11 +345,13 @@ class Cache:
         request = lookup.request
         extensions = {name: value for name, value in request.extensions.items() if name not in _NOT_BEHIND}
         total = getattr(extensions.get("timeout"), "total", None)
-        if total is not None:
-            extensions["deadline"] = asyncio.get_running_loop().time() + total
+        extensions["deadline"] = asyncio.get_running_loop().time() + (BEHIND_SECONDS if total is None else total)
         behind = lookup._replace(request=request.replace(extensions=extensions))
         try:
-            async with await self._validate(entry, behind) as response:
+            async with (
+                asyncio.timeout_at(extensions["deadline"]),
+                await self._validate(entry, behind) as response,
+            ):
                 size = 0
                 async for piece in response.iter_raw():
                     size += len(piece)

@@ -79,7 +79,6 @@ class Coalesce:
         response = await shared.wait(request)
         return await next(request) if response is None else response
 
-
     async def _send_unsafe(self, request: Request, next: Send) -> Response:
         """Send what may change its origin: what is asked for after it began, or ended, is asked for anew."""
         self._part_from(request)

@@ -7,6 +7,7 @@ import gzip
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from aiosock.message.jar import CookieJar
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.url import parse_url
-from aiosock.middleware.cache import MAX_INVALIDATED, Cache, MemoryStore
+from aiosock.middleware.cache import MAX_INVALIDATED, Cache, MemoryStore, SQLiteStore
 from aiosock.middleware.chain import compose
 from aiosock.middleware.coalesce import Coalesce
 from aiosock.middleware.cookies import CookieKeeper
@@ -602,6 +603,28 @@ async def test_what_goes_wrong_behind_an_answer_harms_nobody(
     assert "h could not be asked behind an answer" in caplog.messages[0]
 
 
+async def test_what_goes_on_behind_an_answer_without_a_total_ends_all_the_same(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosock.middleware.cache.BEHIND_SECONDS", 0.01)
+    await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"))
+    origin.clock.now += 610
+
+    async def never(request: Request) -> Response:
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    await origin.cache(Request("GET", URL), never)
+    async with asyncio.timeout(5):
+        await settled(origin.cache)
+
+
+async def test_a_clock_may_tell_whole_seconds(origin: Origin, tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "db", clock=lambda: 10**9)
+    async with Cache(store, clock=lambda: 10**9) as origin.cache:
+        await origin.ask(reply(b"x", said="max-age=60"))
+        assert await origin.states(URL) == ["hit"]
+
+
 async def test_an_endless_body_behind_an_answer_is_given_up(origin: Origin) -> None:
     origin.cache = Cache(max_entry_bytes=10, clock=origin.clock)
     await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"))
@@ -633,8 +656,7 @@ async def test_closing_ends_what_goes_on_behind_answers_and_then_nothing_more_do
         await cache(Request("GET", URL), never)
         await asyncio.sleep(0)
     assert ended
-    assert len(store) == 0
-    await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"))
+    await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"), said="no-cache")
     origin.clock.now += 610
     assert (await origin.ask(reply(b"new"))).content == b"new"
 
