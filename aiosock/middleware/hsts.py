@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from multidict import istr
 
 from aiosock.errors import InvalidURL, UsageError
+from aiosock.message.cookiefile import write_whole
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.url import parse_url
@@ -196,26 +197,9 @@ def _write(path: str | os.PathLike[str], hosts: Iterable[Known]) -> None:
     # One host a line, so that a line tells what is wrong.
     lines = [json.dumps({"version": VERSION}), *(json.dumps(known._asdict()) for known in hosts)]
     try:
-        _replace(os.path.realpath(name), ("\n".join(lines) + "\n").encode())
+        write_whole(name, ("\n".join(lines) + "\n").encode())
     except (OSError, ValueError) as error:
         raise _cannot("write", name, error) from error
-
-
-def _replace(name: str, content: bytes) -> None:
-    import tempfile
-
-    # In the same folder, since only within one file system a file takes another's place at once. Its mode is 0600.
-    handle, temporary = tempfile.mkstemp(prefix=".hsts-", suffix=".tmp", dir=os.path.dirname(name))
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            # The name must not come to stand for what is not on the disk yet.
-            os.fsync(file.fileno())
-        os.replace(temporary, name)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _read(path: str | os.PathLike[str]) -> list[Known]:
