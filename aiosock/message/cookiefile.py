@@ -72,7 +72,7 @@ def write_cookies(path: str | os.PathLike[str], cookies: Iterable[Cookie], forma
         raise UsageError(f"format: takes 'json' or 'netscape', not {format!r}")
     name = _name_of(path)
     try:
-        _replace(os.path.realpath(name), _FORMATS[format](cookies))
+        write_whole(name, _FORMATS[format](cookies))
     except (OSError, ValueError) as error:
         raise _cannot("write", name, error) from error
 
@@ -89,12 +89,24 @@ def _cannot(verb: str, name: str, error: OSError | ValueError) -> UsageError:
     return UsageError(f"cannot {verb} the cookie file {name!r}: {reason or error}")
 
 
-def _replace(name: str, content: bytes) -> None:
+def write_whole(name: str, content: bytes) -> None:
+    """
+    Write a file that takes the place of the one that is there, which is whole until then; only its owner may read it.
+
+    Args:
+        name: The file; what a link leads to, where it is one.
+        content: All of it.
+
+    Raises:
+        OSError: The file cannot be written.
+        ValueError: No file can have this name.
+    """
     import tempfile
 
+    name = os.path.realpath(name)
     # In the same folder, since only within one file system a file takes another's place at once. It is made with
     # mode 0600.
-    handle, temporary = tempfile.mkstemp(prefix=".cookies-", suffix=".tmp", dir=os.path.dirname(name))
+    handle, temporary = tempfile.mkstemp(prefix=".aiosock-", suffix=".tmp", dir=os.path.dirname(name))
     try:
         with open(handle, "wb") as file:
             file.write(content)

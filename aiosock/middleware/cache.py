@@ -8,10 +8,10 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from multidict import CIMultiDict, istr
 
@@ -23,6 +23,7 @@ from aiosock.message.transit import Timings
 from aiosock.message.url import Location, parse_url, resolve_reference
 from aiosock.middleware.cachestore import MIB, MemoryStore, SQLiteStore, Store, variant_of
 from aiosock.middleware.chain import Send
+from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.kept import KeptBody, is_plain, make_gatherable
 from aiosock.protocol.cache import (
     ERROR_STATUSES,
@@ -43,9 +44,6 @@ from aiosock.protocol.cache import (
     serves_errors,
     vary_of,
 )
-
-if TYPE_CHECKING:
-    from aiosock.message.jar import CookieJar
 
 __all__ = ["Cache", "MemoryStore", "SQLiteStore", "Store"]
 
@@ -69,6 +67,8 @@ _CREDENTIALS: Final = ("Authorization", "Cookie")
 _NOT_BEHIND: Final = ("deadline", "on_informational")
 
 MAX_REDIRECT_BYTES: Final = 64 * 1024
+BEHIND_SECONDS: Final = 30.0
+"""How long a validation behind an answer may take where the request has no total."""
 MAX_INVALIDATED: Final = 1024
 MAX_IDENTITIES: Final = 256
 
@@ -95,10 +95,17 @@ class Cache:
 
     A body is kept when it has been read to its end. Set-Cookie is not kept: a cookie is set once.
 
-    Who asks counts: what a request carries as Authorization, Cookie, ``auth``, ``cookies``, ``guard`` or
+    Who asks counts: what a request carries as Authorization, Cookie, ``auth``, ``cookies``, ``guard``, ``proxy`` or
     ``server_name`` sets its answers apart from those of others, and such answers are for this very `Cache` alone,
-    also in a store that processes share. Here an ``auth`` is the same only if it is the same object. The cookies of a
-    client's jar do not count, nor does what servers vary on them: that is not kept.
+    also in a store that processes share. A `BasicAuth` or `BearerAuth` is the same as another that sends the same;
+    any other ``auth`` only if it is the same object.
+
+    The cookies of a client's jar, and credentials that a middleware adds below, cannot be seen when a request comes.
+    What was asked for with them is kept only if it is ``public``, or if there is an ``identity``; so is a ``private``
+    answer that sets a cookie. What else is kept of such a client is what the server gave to one that it did not know,
+    and requests that would carry credentials by now get that as well, while it is fresh. Of what another field tells
+    (an API key, say) a cache knows nothing: one `Cache` is for clients that may see the same, and that reach the
+    network in the same way.
 
     Args:
         store: Keeps the answers; a `MemoryStore` of 64 MiB where it is left out.
@@ -129,7 +136,7 @@ class Cache:
         self._store: Store = MemoryStore() if store is None else store
         self._max_entry_bytes = max_entry_bytes
         self._identities = _Identities(identity)
-        self._clock = clock
+        self._clock: Callable[[], float] = lambda: float(clock())
         self._refreshing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._closed = False
         # What was asked for before its URL was invalidated is old when it comes.
@@ -266,7 +273,7 @@ class Cache:
         lasting = may_store(new.method, new.status_code, request.headers, new.fields, now)
         if not lasting or variant_of(new) != variant_of(entry):
             await self._store.remove(lookup.url, entry)
-        if lasting:
+        if lasting and self._identities.is_told(request, response):
             await self._keep(lookup.url, new, since)
         return new
 
@@ -285,7 +292,7 @@ class Cache:
             await self._store.remove(lookup.url, entry)
         elif entry is not None and response.status_code < 500:
             await self._store.remove(lookup.url, entry)
-        if not self._may_keep(request, response, now):
+        if not self._may_keep(request, response, now) or not self._identities.is_told(request, response):
             return response
 
         def tee(source: BodySource) -> BodySource:
@@ -338,11 +345,13 @@ class Cache:
         request = lookup.request
         extensions = {name: value for name, value in request.extensions.items() if name not in _NOT_BEHIND}
         total = getattr(extensions.get("timeout"), "total", None)
-        if total is not None:
-            extensions["deadline"] = asyncio.get_running_loop().time() + total
+        extensions["deadline"] = asyncio.get_running_loop().time() + (BEHIND_SECONDS if total is None else total)
         behind = lookup._replace(request=request.replace(extensions=extensions))
         try:
-            async with await self._validate(entry, behind) as response:
+            async with (
+                asyncio.timeout_at(extensions["deadline"]),
+                await self._validate(entry, behind) as response,
+            ):
                 size = 0
                 async for piece in response.iter_raw():
                     size += len(piece)
@@ -371,7 +380,11 @@ class Cache:
         if len(self._invalidated) > MAX_INVALIDATED:
             # From now on all that was asked for before that counts as invalidated.
             self._forgotten = self._invalidated.popitem(last=False)[1]
-        await self._store.remove(url)
+        try:
+            await self._store.remove(url)
+        except UsageError as error:
+            # The request was carried out, and its answer is the caller's.
+            logger.debug("a changed answer could not be removed: %s", error)
 
 
 class _Tee(BodyWrapper):
@@ -416,28 +429,42 @@ class _Identities:
 
     def partition(self, request: Request) -> str:
         """Return the same text for requests of the same user, and an empty one where nothing tells who it is."""
-        headers, extensions = request.headers, request.extensions
-        guard, name = self._token(extensions.get("guard")), extensions.get("server_name")
-        told: list[object] = [guard, name]
+        extensions = request.extensions
+        told: list[object] = [self._token(extensions.get("guard")), extensions.get("server_name")]
+        if "proxy" in extensions:
+            # None among them: it means that there is to be none.
+            proxy = extensions["proxy"]
+            told.append(("proxy", proxy if isinstance(proxy, str) else self._token(proxy)))
         if self._fixed is None:
-            told += [
-                headers.getall("Authorization", ()),
-                headers.getall("Cookie", ()),
-                self._token(extensions.get("auth")),
-                self._cookies(extensions.get("cookies")),
-                self._cookies(extensions.get("default_cookies")),
-            ]
+            told += [request.headers.getall("Authorization", ()), _own_cookies(request), self._auth(request)]
         if not any(told):
             return "" if self._fixed is None else f"identity {self._fixed}"
         return self._sealed(repr((told, self._fixed)))
 
-    def _cookies(self, given: Mapping[str, str] | CookieJar | None) -> object:
-        """Return what tells a request's own cookies from others'; a jar may have others at any time."""
-        return (
-            self._token(given)
-            if given is not None and not isinstance(given, Mapping)
-            else sorted((given or {}).items())
-        )
+    def is_told(self, request: Request, response: Response) -> bool:
+        """Tell whether `partition` has seen all credentials that an answer depends on, or whether none matter."""
+        said = directives_of(response.headers)
+        if self._fixed is not None or "public" in said:
+            return True
+        if "private" in said and "Set-Cookie" in response.headers:
+            # It begins a session, and may show whose.
+            return False
+        sent = (response.request or request).headers
+        added = sent.getall("Authorization", ()) != request.headers.getall("Authorization", ())
+        if added and "Authorization" in sent and request.extensions.get("auth") is None:
+            return False
+        return "Cookie" not in sent or sent.getall("Cookie") == _own_cookies(request)
+
+    def _auth(self, request: Request) -> object:
+        """Return what tells an ``auth`` from others: what it sends if that is always the same, else which object."""
+        auth = request.extensions.get("auth")
+        if auth is None:
+            return 0
+        from aiosock.middleware.schemes import BasicAuth, BearerAuth
+
+        if type(auth) in (BasicAuth, BearerAuth):
+            return auth(request).headers.getall("Authorization")
+        return self._token(auth)
 
     def mask(self, headers: CIMultiDict[str]) -> CIMultiDict[str]:
         """Return fields in which credentials can be compared but not read; the same ones where there are none."""
@@ -467,6 +494,14 @@ class _Identities:
                 self._known.popitem(last=False)
         self._known.move_to_end(id(one))
         return known[1]
+
+
+def _own_cookies(request: Request) -> list[str]:
+    """Return the Cookie fields that a request gets without a client's jar."""
+    extensions = request.extensions
+    if extensions.get("cookies") is not None or extensions.get("default_cookies"):
+        request = CookieKeeper().add(request)
+    return request.headers.getall("Cookie", [])
 
 
 def _select(entries: Iterable[Entry], *, method: str, partition: str, fields: CIMultiDict[str]) -> Entry | None:

@@ -30,6 +30,8 @@ T = TypeVar("T")
 Choose: TypeAlias = Callable[[Iterable[Entry]], Entry | None]
 
 MIB: Final = 1024 * 1024
+MAX_VARIANTS: Final = 64
+"""The most entries of one URL, so that what is asked for as ever new users does not push out all else."""
 ENTRY_BYTES: Final = 1024
 """What an entry costs besides its fields and its body, in bytes."""
 
@@ -126,6 +128,8 @@ class MemoryStore:
         self._urls.setdefault(url, {})[variant] = entry
         self._sizes[url, variant] = size
         self.bytes += size
+        if len(self._urls[url]) > MAX_VARIANTS:
+            self._drop(url, next(iter(self._urls[url])))
         while self.bytes > self._max_bytes:
             self._drop(*next(iter(self._sizes)))
 
@@ -135,10 +139,7 @@ class MemoryStore:
             self._drop(url, variant)
 
     async def close(self) -> None:
-        """Drop everything."""
-        self._urls.clear()
-        self._sizes.clear()
-        self.bytes = 0
+        """Nothing is held open; what is kept stays for others who share the store, and goes with the last of them."""
 
     def _drop(self, url: str, variant: str) -> None:
         self.bytes -= self._sizes.pop((url, variant), 0)
@@ -173,7 +174,9 @@ class SQLiteStore:
             self._path = os.fsdecode(path)
         except TypeError as error:
             raise UsageError(f"SQLiteStore: path takes a str or a path, not {type(path).__name__}") from error
-        self._clock = clock
+        if "\0" in self._path:
+            raise UsageError(f"SQLiteStore: path takes no name with a NUL, as {self._path!r} has")
+        self._clock: Callable[[], float] = lambda: float(clock())
         self._threads = DaemonThreads(1)
         self._database: sqlite3.Connection | None = None
 
@@ -278,10 +281,15 @@ class SQLiteStore:
                 return
             # The newest is the last to go, even if a clock was set back.
             [latest] = database.execute("SELECT ifnull(max(used), 0) FROM entry").fetchone()
-            used = max(float(self._clock()), latest)
+            used = max(self._clock(), latest)
             database.execute(
                 "INSERT INTO entry (url, variant, head, body, sum, size, used) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (url, variant, head, entry.body, _sum(head, entry.body), size, used),
+            )
+            database.execute(
+                "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE url = ? ORDER BY used DESC, id DESC "
+                "LIMIT -1 OFFSET ?)",
+                (url, MAX_VARIANTS),
             )
             [held] = database.execute("SELECT bytes FROM total").fetchone()
             if held > self._max_bytes:
@@ -321,22 +329,29 @@ _SCHEMA: Final = (
 
 
 def _prepare(database: sqlite3.Connection, path: str) -> None:
-    """Make the tables where there are none, and refuse those of others."""
+    """Make the tables where there are none, and refuse those of others, whose file stays as it is."""
+    _check_version(database, path)
     database.execute("PRAGMA journal_mode = WAL")
     # With a write-ahead log this loses the last writes at most, and breaks nothing (sqlite.org/wal.html).
     database.execute("PRAGMA synchronous = NORMAL")
     # It writes, so that a database that can only be read is found now.
     with _transaction(database, "IMMEDIATE"):
-        [version] = database.execute("PRAGMA user_version").fetchone()
-        [tables] = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version == 0 and tables == 0:
+        # Another process may have made them since.
+        if _check_version(database, path) == 0:
             for statement in _SCHEMA:
                 database.execute(statement)
-        elif version != SCHEMA_VERSION:
-            raise UsageError(
-                f"the cache database {path!r} cannot be used: its version is {version}, not {SCHEMA_VERSION}"
-            )
         database.execute("UPDATE total SET bytes = bytes")
+
+
+def _check_version(database: sqlite3.Connection, path: str) -> int:
+    """Return the version of a database, 0 for an empty one; raise UsageError where it is none of ours."""
+    [version] = database.execute("PRAGMA user_version").fetchone()
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if version != (SCHEMA_VERSION if tables else 0):
+        raise UsageError(f"the cache database {path!r} cannot be used: its version is {version}, not {SCHEMA_VERSION}")
+    if tables and not tables >= {"entry", "total"}:
+        raise UsageError(f"the cache database {path!r} cannot be used: it has no such table as entry or total")
+    return int(version)
 
 
 @contextmanager

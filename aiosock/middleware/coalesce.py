@@ -18,6 +18,7 @@ from aiosock.message.response import Response
 from aiosock.message.transit import Timings
 from aiosock.middleware.chain import Send
 from aiosock.middleware.kept import KeptBody, is_plain, make_gatherable
+from aiosock.protocol.cache import SAFE_METHODS
 
 MIB: Final = 1024 * 1024
 
@@ -36,6 +37,9 @@ class Coalesce:
     Who is alone when the head of the answer comes gets it as it comes, and nobody joins any more. Else the body is
     read into memory before anybody gets it, so that streams which never end are not to be shared: answers of the type
     text/event-stream are not, and the ones too large go to one of those that wait, while the others send their own.
+
+    A request that may change something (POST, say) ends the joining of what is under way to its origin, when it is
+    sent and when it is answered, so that whoever asks after a change sees it.
 
     Args:
         max_bytes: The most bytes of a body, as it was sent, that is shared.
@@ -60,6 +64,8 @@ class Coalesce:
         Raises:
             TotalTimeout: The time for this request is over.
         """
+        if request.method not in SAFE_METHODS:
+            return await self._send_unsafe(request, next)
         if request.method not in ("GET", "HEAD") or request.body is not None or "Upgrade" in request.headers:
             return await next(request)
         key = (request.method, str(request.url), request.target, tuple(request.headers.items()))
@@ -72,6 +78,21 @@ class Coalesce:
             shared = _Shared(request.replace(extensions=extensions), next, self._max_bytes, self._shared, key)
         response = await shared.wait(request)
         return await next(request) if response is None else response
+
+    async def _send_unsafe(self, request: Request, next: Send) -> Response:
+        """Send what may change its origin: what is asked for after it began, or ended, is asked for anew."""
+        self._part_from(request)
+        try:
+            return await next(request)
+        finally:
+            self._part_from(request)
+
+    def _part_from(self, request: Request) -> None:
+        """Let nobody join what is under way to the origin of a request."""
+        origin = request.location.origin
+        for key, shared in list(self._shared.items()):
+            if shared[0].request.location.origin == origin:
+                del self._shared[key]
 
 
 class _Shared:

@@ -15,9 +15,11 @@ from typing import Any, Final, NamedTuple
 
 from multidict import istr
 
-from aiosock.errors import UsageError
+from aiosock.errors import InvalidURL, UsageError
+from aiosock.message.cookiefile import write_whole
 from aiosock.message.request import Request
 from aiosock.message.response import Response
+from aiosock.message.url import parse_url
 from aiosock.middleware.chain import Send
 from aiosock.protocol.cookie import is_address
 from aiosock.protocol.hsts import parse_strict_transport_security
@@ -27,6 +29,8 @@ logger = logging.getLogger("aiosock.middleware")
 STRICT_TRANSPORT_SECURITY: Final = istr("Strict-Transport-Security")
 
 VERSION: Final = 1
+# Beyond any date, and not infinite.
+MAX_EXPIRES: Final = 1e15
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -193,26 +197,9 @@ def _write(path: str | os.PathLike[str], hosts: Iterable[Known]) -> None:
     # One host a line, so that a line tells what is wrong.
     lines = [json.dumps({"version": VERSION}), *(json.dumps(known._asdict()) for known in hosts)]
     try:
-        _replace(os.path.realpath(name), ("\n".join(lines) + "\n").encode())
+        write_whole(name, ("\n".join(lines) + "\n").encode())
     except (OSError, ValueError) as error:
         raise _cannot("write", name, error) from error
-
-
-def _replace(name: str, content: bytes) -> None:
-    import tempfile
-
-    # In the same folder, since only within one file system a file takes another's place at once. Its mode is 0600.
-    handle, temporary = tempfile.mkstemp(prefix=".hsts-", suffix=".tmp", dir=os.path.dirname(name))
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            # The name must not come to stand for what is not on the disk yet.
-            os.fsync(file.fileno())
-        os.replace(temporary, name)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _read(path: str | os.PathLike[str]) -> list[Known]:
@@ -256,8 +243,15 @@ def _known(entry: dict[str, Any]) -> Known:
     known = Known(**entry)
     if not isinstance(known.host, str) or not known.host or known.host != known.host.lower().rstrip("."):
         raise UsageError("the host is no name in lower case")
-    if isinstance(known.expires, bool) or not isinstance(known.expires, (int, float)):
-        raise UsageError("the time of expiry is no number")
+    try:
+        named = parse_url(f"https://{known.host}/").host == known.host
+    except InvalidURL:
+        named = False
+    if not named or is_address(known.host):
+        raise UsageError("the host is no host name")
+    expires = known.expires
+    if isinstance(expires, bool) or not isinstance(expires, (int, float)) or not abs(expires) < MAX_EXPIRES:
+        raise UsageError("the time of expiry is no number of seconds")
     if not isinstance(known.include_subdomains, bool):
         raise UsageError("include_subdomains is neither true nor false")
     return known

@@ -138,12 +138,31 @@ async def test_what_varies_on_cookies_of_the_jar_is_not_kept_and_a_hit_sets_none
         for _ in range(2):
             await client.get(f"{server.url}/vary")
         assert len(server.requests) == 2
+        client.cookies.clear()
         await client.get(server.url)
         client.cookies.clear()
         hit = await client.get(server.url)
         assert hit.extensions["cache"] == "hit"
         assert not dict(client.cookies)
         assert not dict(hit.cookies)
+
+
+async def test_clients_that_share_a_cache_do_not_get_each_others_pages() -> None:
+    def answer(request: ReceivedRequest) -> bytes:
+        return fresh((request.header("Cookie") or "nobody").encode(), said="private, max-age=60")
+
+    async with (
+        answering(answer) as server,
+        Cache() as cache,
+        checked_client(middleware=[cache], cookies={"sid": "alice"}) as alice,
+        checked_client(middleware=[cache], cookies={"sid": "bob"}) as bob,
+        checked_client(middleware=[cache]) as login,
+    ):
+        for _ in range(2):
+            assert [(await client.get(server.url)).text for client in (alice, bob)] == ["sid=alice", "sid=bob"]
+        for user in ("carol", "dave"):
+            login.cookies.set("sid", user, domain="127.0.0.1")
+            assert (await login.get(server.url)).text == f"sid={user}"
 
 
 async def test_a_chain_of_redirects_is_kept_with_each_of_its_answers() -> None:

@@ -142,7 +142,8 @@ async def test_use_keeps_an_entry_in_memory() -> None:
     await store.put("c", sized(2000))
     assert await kept(store, *"abc") == ["a", "c"]
     assert repr(store) == "<MemoryStore 2 entries, 4000 bytes>"
-    await store.close()
+    for url in "ac":
+        await store.remove(url)
     assert (len(store), store.bytes) == (0, 0)
 
 
@@ -330,6 +331,11 @@ def make_foreign(path: Path) -> None:
     spoil(path, "CREATE TABLE mine (x)")
 
 
+def make_other(path: Path) -> None:
+    make_foreign(path)
+    spoil(path, "PRAGMA user_version = 1")
+
+
 def make_newer(path: Path) -> None:
     spoil(path, "PRAGMA user_version = 2")
 
@@ -353,6 +359,7 @@ def make_cut(path: Path) -> None:
     [
         (make_text, "file is not a database"),
         (make_foreign, "its version is 0, not 1"),
+        (make_other, "no such table as entry or total"),
         (make_newer, "its version is 2, not 1"),
         (make_folder, "Is a directory"),
         (make_cut, "no such table"),
@@ -371,6 +378,44 @@ def test_a_database_that_cannot_be_used_is_named(make: Any, reason: str, tmp_pat
         await store.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("make", [make_foreign, make_other, make_newer])
+def test_a_database_of_others_stays_as_it_is(make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    make(path)
+    before = path.read_bytes()
+    with pytest.raises(UsageError):
+        asyncio.run(SQLiteStore(path).put("u", ENTRY))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["db"]
+
+
+def test_a_path_with_a_nul_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="path takes no name with a NUL"):
+        SQLiteStore("a\0b")
+
+
+async def test_only_the_newest_variants_of_a_url_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachestore.MAX_VARIANTS", 2)
+    await store.put("other", replace(ENTRY, body=b""))
+    for partition in "abc":
+        await store.put("u", replace(ENTRY, partition=partition, body=b""))
+    left: list[str] = []
+
+    def note(entries: Iterable[Entry]) -> None:
+        left.extend(entry.partition for entry in entries)
+
+    await store.find("u", note)  # type: ignore[arg-type]
+    assert sorted(left) == ["b", "c"]
+    assert await kept(store, "other") == ["other"]
+
+
+async def test_closing_a_memory_takes_nothing_from_others_who_share_it() -> None:
+    store = MemoryStore()
+    await store.put("u", ENTRY)
+    await store.close()
+    assert await store.find("u", first) == ENTRY
 
 
 async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -160,6 +160,26 @@ async def test_what_leads_elsewhere_is_not_shared() -> None:
     await asyncio.gather(*tasks)
 
 
+@pytest.mark.parametrize(("url", "count"), [("http://h/other", 3), ("http://i/", 1)])
+async def test_who_asks_after_a_change_began_or_ended_joins_nothing_older(url: str, count: int) -> None:
+    server, changing, coalesce = Server(b"x"), Server(b"x"), Coalesce()
+    tasks = ask(coalesce, server, get())
+    await turns()
+    [change] = ask(coalesce, changing, get(url, "POST"))
+    await turns()
+    tasks += ask(coalesce, server, get())
+    await turns()
+    changing.go.set()
+    await change
+    tasks += ask(coalesce, server, get())
+    await turns()
+    assert len(server.requests) == count
+    server.go.set()
+    for response in await asyncio.gather(*tasks):
+        assert await response.read() == b"x"
+    assert repr(coalesce) == "<Coalesce 0 under way>"
+
+
 async def test_one_after_the_other_is_not_shared() -> None:
     server, coalesce = Server(b"x"), Coalesce()
     server.go.set()
