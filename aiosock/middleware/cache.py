@@ -67,6 +67,7 @@ _CREDENTIALS: Final = ("Authorization", "Cookie")
 _NOT_BEHIND: Final = ("deadline", "on_informational")
 
 MAX_REDIRECT_BYTES: Final = 64 * 1024
+REDIRECT_SECONDS: Final = 0.25
 BEHIND_SECONDS: Final = 30.0
 """How long a validation behind an answer may take where the request has no total."""
 MAX_INVALIDATED: Final = 1024
@@ -538,8 +539,10 @@ async def _gather(response: Response) -> None:
     """Read the body of a redirect, which nobody else will; what goes wrong is told to whoever tries to."""
     body = make_gatherable(response)
     try:
-        await body.gather(MAX_REDIRECT_BYTES)
-    except RequestError:
+        # Nobody wants it but us: it is not worth a wait.
+        async with asyncio.timeout(REDIRECT_SECONDS):
+            await body.gather(MAX_REDIRECT_BYTES)
+    except (RequestError, TimeoutError):
         response.abort()
     except BaseException:
         response.abort()

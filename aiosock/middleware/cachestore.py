@@ -36,7 +36,7 @@ ENTRY_BYTES: Final = 1024
 """What an entry costs besides its fields and its body, in bytes."""
 
 SCHEMA_VERSION: Final = 1
-BUSY_SECONDS: Final = 2.0
+BUSY_SECONDS: Final = 0.5
 # How recently an entry was used need not be known more closely, and each note of it writes to the disk.
 USE_GRAIN_SECONDS: Final = 60.0
 
@@ -178,7 +178,12 @@ class SQLiteStore:
             raise UsageError(f"SQLiteStore: path takes no name with a NUL, as {self._path!r} has")
         self._clock: Callable[[], float] = lambda: float(clock())
         self._threads = DaemonThreads(1)
+        self._process = os.getpid()
         self._database: sqlite3.Connection | None = None
+        # What a fork has left here of its parent's: not to be used, nor closed.
+        self._inherited: list[sqlite3.Connection | None] = []
+        # URLs whose entries, or one variant of them, are to go as soon as others let us.
+        self._owed: dict[str, str | None] = {}
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._path!r}>"
@@ -190,19 +195,28 @@ class SQLiteStore:
         Raises:
             UsageError: The database cannot be used; the message names it.
         """
-        return await self._threads.run(lambda: self._tolerant(lambda: self._find(url, choose)))
+        return await self._own_threads().run(lambda: self._tolerant(lambda: self._find(url, choose)))
 
     async def put(self, url: str, entry: Entry, /) -> None:
         """Keep an entry, one that passes the bound alone is not kept; raises as `find`."""
-        await self._threads.run(lambda: self._tolerant(lambda: self._put(url, entry)))
+        await self._own_threads().run(lambda: self._tolerant(lambda: self._put(url, entry)))
 
     async def remove(self, url: str, entry: Entry | None = None, /) -> None:
         """Drop an entry of a URL, or all of them; raises as `find`."""
-        await self._threads.run(lambda: self._tolerant(lambda: self._remove(url, entry)))
+        await self._own_threads().run(lambda: self._tolerant(lambda: self._remove(url, entry)))
 
     async def close(self) -> None:
         """Close the database; it is opened again when it is used again."""
-        await self._threads.run(self._close)
+        await self._own_threads().run(self._close)
+
+    def _own_threads(self) -> DaemonThreads:
+        """Return the thread of this process: those of one that it was forked from are not here."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._threads = DaemonThreads(1)
+            self._inherited.append(self._database)
+            self._database = None
+        return self._threads
 
     # What follows runs in the thread.
 
@@ -244,6 +258,10 @@ class SQLiteStore:
 
     def _find(self, url: str, choose: Choose) -> Entry | None:
         database = self._open()
+        if self._owed:
+            self._tolerant(self._settle)
+            if url in self._owed:
+                return None
         with _transaction(database, "DEFERRED"):
             rows = database.execute("SELECT id, head FROM entry WHERE url = ?", (url,)).fetchall()
             known = {id(entry): (entry, row) for row, head in rows if (entry := _decode(head)) is not None}
@@ -274,6 +292,8 @@ class SQLiteStore:
 
     def _put(self, url: str, entry: Entry) -> None:
         database, size, variant = self._open(), size_of(entry), variant_of(entry)
+        if self._owed:
+            self._settle()
         head = _encode(entry)
         with _transaction(database, "IMMEDIATE"):
             database.execute("DELETE FROM entry WHERE url = ? AND variant = ?", (url, variant))
@@ -296,12 +316,17 @@ class SQLiteStore:
                 database.executemany("DELETE FROM entry WHERE id = ?", _leaving(database, held - self._max_bytes))
 
     def _remove(self, url: str, entry: Entry | None) -> None:
+        self._owed[url] = None if entry is None or url in self._owed else variant_of(entry)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Drop what is to go; what cannot go because others keep the database busy goes the next time."""
         database = self._open()
         with _transaction(database, "IMMEDIATE"):
-            if entry is None:
-                database.execute("DELETE FROM entry WHERE url = ?", (url,))
-            else:
-                database.execute("DELETE FROM entry WHERE url = ? AND variant = ?", (url, variant_of(entry)))
+            for url, variant in self._owed.items():
+                which = ("", ()) if variant is None else (" AND variant = ?", (variant,))
+                database.execute(f"DELETE FROM entry WHERE url = ?{which[0]}", (url, *which[1]))  # noqa: S608  # no value
+        self._owed.clear()
 
 
 def _leaving(database: sqlite3.Connection, excess: int) -> list[tuple[int]]:

@@ -288,3 +288,21 @@ async def test_a_host_that_asks_for_https_is_reached_over_it_from_then_on(
         assert server.requests[1].header("Authorization") is not None
         got = await client.get(secure.replace("https", "http"))
         assert (str(got.url), got.extensions["cache"]) == (secure, "hit")
+
+
+async def test_a_redirect_whose_body_never_comes_is_followed_all_the_same() -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            if request.target == "/a":
+                kept = [("Location", "/b"), ("Cache-Control", "max-age=60"), ("Content-Length", "10")]
+                await peer.send(response(301, b"", kept))
+                await peer.wait_disconnect()
+                return
+            await peer.send(fresh())
+
+    loop = asyncio.get_running_loop()
+    async with Server(script) as server, Cache() as cache, checked_client(middleware=[cache]) as client:
+        begun = loop.time()
+        assert (await client.get(f"{server.url}/a")).text == "hello"
+        assert loop.time() - begun < 5
+        await settled(client)

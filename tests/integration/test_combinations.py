@@ -162,7 +162,7 @@ async def test_events_are_read_through_all_of_it() -> None:
 async def test_a_cache_shares_what_all_below_it_fetched() -> None:
     def cached(request: ReceivedRequest) -> bytes:
         page.asked.append(request)
-        return response(body=b"here", headers=[("Cache-Control", "max-age=60")])
+        return response(body=b"here", headers=[("Cache-Control", "public, max-age=60")])
 
     page, cache = Flaky(0), aiosock.Cache()
     async with site(by_digest(cached)) as server, cache:

@@ -468,3 +468,40 @@ def test_a_bound_that_makes_no_sense(limit: Any, tmp_path: Path) -> None:
         SQLiteStore(tmp_path / "db", max_bytes=limit)
     with pytest.raises(UsageError, match="SQLiteStore: path takes a str or a path, not int"):
         SQLiteStore(3)  # type: ignore[arg-type]
+
+
+async def test_what_was_to_go_while_the_database_was_busy_is_not_given_and_goes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachestore.BUSY_SECONDS", 0.0)
+    path = tmp_path / "cache.db"
+    store = SQLiteStore(path)
+    await store.put("u", ENTRY)
+    other = await asyncio.to_thread(sqlite3.connect, path, check_same_thread=False, isolation_level=None)
+    try:
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+        await store.remove("u")
+        assert await store.find("u", first) is None
+        await asyncio.to_thread(other.execute, "ROLLBACK")
+        assert await store.find("u", first) is None
+        [left] = await asyncio.to_thread(lambda: other.execute("SELECT count(*) FROM entry").fetchone())
+        assert left == 0
+    finally:
+        await asyncio.to_thread(other.close)
+        await store.close()
+
+
+async def test_after_a_fork_the_store_works_with_a_thread_and_a_connection_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLiteStore(tmp_path / "cache.db")
+    await store.put("u", ENTRY)
+    before = store._threads, store._database
+    monkeypatch.setattr("aiosock.middleware.cachestore.os.getpid", lambda: -1)
+    assert await store.find("u", first) == ENTRY
+    assert store._threads is not before[0]
+    assert store._inherited == [before[1]]
+    await store.close()
+    # In the parent it is closed by the parent.
+    assert before[1] is not None
+    before[1].close()
