@@ -242,7 +242,7 @@ class SQLiteStore:
                 # What is made here is nobody else's to read.
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             # The thread is another one after a pause, but there is never more than one.
-            database = sqlite3.connect(self._path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 _prepare(database, self._path)
             except BaseException:
