@@ -34,6 +34,8 @@ class Bounds:
         self._timeout = as_timeout(request.extensions.get("timeout", _DEFAULT_TIMEOUT))
         self._deadline: float = request.extensions.get("deadline", math.inf)
         self._scope: asyncio.Timeout | None = None
+        # What it is called when the bound that is in force passes.
+        self._first: type[TimeoutException] = ReadTimeout
 
     async def wait(self, awaitable: Awaitable[T]) -> T:
         """
@@ -50,7 +52,8 @@ class Bounds:
         except TimeoutError:
             if not scope.expired():
                 raise  # It is the awaited one's own.
-            raise self._error() from None
+            # Which of the two it was is not asked of the clock: a timer may fire a little before its time.
+            raise self._error(self._first) from None
         finally:
             self._scope = None
 
@@ -67,7 +70,7 @@ class Bounds:
             TotalTimeout: It passed.
         """
         if self._loop.time() >= self._deadline:
-            raise self._error()
+            raise self._error(TotalTimeout)
 
     def lift_deadline(self) -> None:
         """From here on only pauses are bounded."""
@@ -76,14 +79,14 @@ class Bounds:
 
     def _due(self) -> float | None:
         read = math.inf if self._timeout.read is None else self._loop.time() + self._timeout.read
+        self._first = TotalTimeout if self._deadline <= read else ReadTimeout
         due = min(read, self._deadline)
         return None if due == math.inf else due
 
-    def _error(self) -> TimeoutException:
-        error: TimeoutException
-        if self._loop.time() >= self._deadline:
-            error = TotalTimeout(f"the request took longer than {self._timeout.total} s in all")
+    def _error(self, kind: type[TimeoutException]) -> TimeoutException:
+        if kind is TotalTimeout:
+            error = kind(f"the request took longer than {self._timeout.total} s in all")
         else:
-            error = ReadTimeout(f"nothing came for {self._timeout.read} s")
+            error = kind(f"nothing came for {self._timeout.read} s")
         error.request = self._request
         return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,7 +56,17 @@ async def test_the_deadline_bounds_all() -> None:
     with pytest.raises(TotalTimeout, match=r"^the request took longer than 3 s in all \[GET http://h/p\]$"):
         await within.wait(asyncio.Event().wait())
     with pytest.raises(TotalTimeout):
-        within.check_deadline()
+        bounds(Timeout(3), deadline_in=-MOMENT).check_deadline()
+
+
+async def test_the_deadline_is_told_by_its_name_also_when_the_timer_fires_a_little_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    within = bounds(Timeout(read=None), deadline_in=MOMENT)
+    # A clock that has not got there when the timer fires, as that of a loop that counts in milliseconds.
+    monkeypatch.setattr(within, "_loop", SimpleNamespace(time=lambda: 0.0))
+    with pytest.raises(TotalTimeout):
+        await within.wait(asyncio.Event().wait())
 
 
 async def test_progress_begins_the_pause_anew() -> None:
