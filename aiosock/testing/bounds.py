@@ -84,6 +84,7 @@ class Bounds:
         return None if due == math.inf else due
 
     def _error(self, kind: type[TimeoutException]) -> TimeoutException:
+        error: TimeoutException
         if kind is TotalTimeout:
             error = kind(f"the request took longer than {self._timeout.total} s in all")
         else:
