@@ -305,10 +305,10 @@ async def test_a_flow_that_waits_is_bounded_by_the_time_of_the_request() -> None
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with Server.answering(OK) as server, checked_client(timeout=0.1) as client:
+    async with Server.answering(OK) as server, checked_client() as client:
         for options in ({"auth": waiting}, {"middleware": [stuck]}):
             with pytest.raises(aiosock.TotalTimeout, match="longer than 0.1 s in all; it was in a middleware or auth"):
-                await client.get(server.url, **options)
+                await client.get(server.url, timeout=0.1, **options)
         assert (await client.get(server.url)).text == "ok"
         check(client)
 

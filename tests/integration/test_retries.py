@@ -156,7 +156,7 @@ async def test_a_silent_server_is_left_and_asked_again() -> None:
         await peer.wait_disconnect()
 
     async with Server(script) as server, checked_client(middleware=[retrying()]) as client:
-        answer = await client.get(server.url, timeout=Timeout(read=0.05))
+        answer = await client.get(server.url, timeout=Timeout(read=0.3))
         assert answer.text == "ok"
         assert answer.extensions["attempts"][0].error.startswith("ReadTimeout: ")
         await settled(client)
@@ -189,7 +189,7 @@ async def test_the_total_that_runs_out_is_not_tried_again() -> None:
 
     async with Server(script) as server, checked_client(middleware=[retrying()]) as client:
         with pytest.raises(aiosock.TotalTimeout) as caught:
-            await client.get(server.url, timeout=0.05)
+            await client.get(server.url, timeout=0.5)
         assert (len(server.requests), len(caught.value.attempts)) == (1, 1)
         await settled(client)
 
