@@ -22,6 +22,7 @@ from aiosock.middleware.rate import RateLimit
 from aiosock.middleware.retry import Retries
 from aiosock.testing import Peer, Server, response
 from tests.kit.clients import check, checked_client, settled
+from tests.network.wire import Clock
 
 OK = response(body=b"ok")
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 4\r\n\r\nbusy"
@@ -182,14 +183,15 @@ async def test_the_total_is_for_all_tries_and_no_wait_begins_that_passes_it() ->
         check(client)
 
 
-async def test_the_total_that_runs_out_is_not_tried_again() -> None:
+async def test_the_total_that_runs_out_is_not_tried_again(clock: Clock) -> None:
     async def script(peer: Peer) -> None:
         await peer.read_request()
+        clock.skip(60)
         await peer.wait_disconnect()
 
     async with Server(script) as server, checked_client(middleware=[retrying()]) as client:
         with pytest.raises(aiosock.TotalTimeout) as caught:
-            await client.get(server.url, timeout=0.5)
+            await client.get(server.url, timeout=Timeout(60, read=None))
         assert (len(server.requests), len(caught.value.attempts)) == (1, 1)
         await settled(client)
 
