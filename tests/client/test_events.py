@@ -553,6 +553,22 @@ async def test_arguments_that_make_no_sense_are_refused(options: dict[str, Any],
 
 
 @timed
+async def test_one_task_reads_at_a_time_and_another_is_told_so() -> None:
+    site = Hanging(events(b"data: 1\n\n"), events(b"data: 2\n\ndata: 3\n\n"))
+    async with Client(transport=site) as client, open_stream(client) as stream:
+        assert (await anext(stream)).data == "1"
+        reading = asyncio.ensure_future(anext(stream))
+        for _ in range(3):
+            await asyncio.sleep(2)  # By the loop's own clock: it waits to connect, then for the connection.
+            with pytest.raises(aiosock.UsageError, match="two tasks read one event stream at the same time"):
+                await anext(stream)
+        site.let.set()
+        # The one that was first loses nothing.
+        assert (await reading).data == "2"
+        assert (await anext(stream)).data == "3"
+
+
+@timed
 async def test_a_stream_is_entered_once_and_read_inside() -> None:
     async with Client(transport=Site(NO_CONTENT)) as client:
         stream = client.events(URL)
