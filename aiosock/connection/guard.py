@@ -52,7 +52,7 @@ class Rules(NamedTuple):
 
     def cover(self, other: Rules) -> bool:
         """Return whether another one's hosts are all meant here, too; not asked of what means everything."""
-        if other.everything or not all(map(self.has_name, other.names)):
+        if not all(map(self.has_name, other.names)):
             return False
         if not all(suffix.endswith(self.suffixes) for suffix in other.suffixes):
             return False
@@ -336,7 +336,7 @@ def _network(name: str, text: str) -> Network | None:
         )
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     # They are judged as the IPv4 addresses that they are.
-    return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
+    return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
 
 
 def _rules(name: str, hosts: Iterable[str]) -> Rules:

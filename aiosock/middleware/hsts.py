@@ -158,7 +158,7 @@ class HSTS:
         response = await next(request)
         # What a cache has kept is old, and would be taken for new.
         fresh = response.extensions.get("cache") in (None, "miss", "revalidated")
-        if STRICT_TRANSPORT_SECURITY in response.headers and fresh:
+        if fresh:
             self.learn(response.request or request, response)
         return response
 

@@ -264,6 +264,7 @@ def test_schemes_and_ports_are_those_named_and_no_others() -> None:
         guard.check_target("https", "a.example", 25)
     for port in (1, 65535):
         Guard().check_target("http", "a.example", port)
+        Guard(ports=[port]).check_target("http", "a.example", port)
 
 
 def test_what_is_refused_is_a_failed_request() -> None:
@@ -315,6 +316,8 @@ def test_a_name_that_only_its_addresses_could_let_through_is_refused_unseen() ->
     assert "hosts does not have it" in str(refused(guard, "a.example", "10.0.0.1", remote=True))
     assert refused(guard, "10.0.0.1", remote=True) is None
     assert refused(Guard(), PUBLIC_V6, remote=True) is None
+    # IPv6 is read in one way alone, however it is written.
+    assert refused(Guard(), "2606:4700:0:0:0:0:0:1111", remote=True) is None
     assert refused(Guard(), "::1", remote=True)
 
 
@@ -361,6 +364,7 @@ def test_what_is_given_may_change_afterwards() -> None:
         ({"schemes": "https"}, "schemes takes several, such as a list, not 'https'"),
         ({"schemes": ["ftp"]}, "schemes are 'http' and 'https', not 'ftp'"),
         ({"schemes": [1]}, "schemes are 'http' and 'https', not 1"),
+        ({"schemes": [[]]}, "schemes are 'http' and 'https', not []"),
         ({"schemes": []}, "schemes is empty"),
         ({"ports": 80}, "ports takes several, such as a list, not 80"),
         ({"ports": [0]}, "ports are whole numbers from 1 to 65535, not 0"),

@@ -199,6 +199,16 @@ async def test_the_host_is_the_one_that_answered() -> None:
     assert not hsts.is_known("example.com")
 
 
+async def test_an_answer_that_does_not_say_who_gave_it_is_that_of_the_request() -> None:
+    hsts = HSTS()
+
+    async def answer(request: Request) -> Response:
+        return Response(200, headers={"Strict-Transport-Security": "max-age=10"})
+
+    await hsts(Request("GET", "https://example.com/"), answer)
+    assert hsts.is_known("example.com")
+
+
 async def test_a_redirect_back_to_http_is_upgraded_with_its_credentials_and_ends() -> None:
     hsts = await taught("max-age=10")
     requests: list[Request] = []
