@@ -115,6 +115,8 @@ class EventStream:
         self._events: EventIterator | None = None
         # What is waited for: the next event or, where there are none to come, a connection.
         self._pending: asyncio.Task[Any] | None = None
+        # A task is in `__anext__`.
+        self._reading = False
         # Connections in a row that brought no event, or never came about.
         self._failures = 0
         self._fruitful = False
@@ -172,13 +174,20 @@ class EventStream:
     async def __anext__(self) -> ServerSentEvent:
         if self._response is None and not self._over:
             raise UsageError("an event stream is read inside of its 'async with' block")
-        while not self._over:
-            if self._events is None:
-                await self._reopen()
-            else:
-                event = await self._next_event(self._events)
-                if event is not None:
-                    return event
+        if self._reading:
+            # Both would get the same event.
+            raise UsageError("two tasks read one event stream at the same time")
+        self._reading = True
+        try:
+            while not self._over:
+                if self._events is None:
+                    await self._reopen()
+                else:
+                    event = await self._next_event(self._events)
+                    if event is not None:
+                        return event
+        finally:
+            self._reading = False
         raise StopAsyncIteration
 
     async def _next_event(self, events: EventIterator) -> ServerSentEvent | None:

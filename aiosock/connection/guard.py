@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_SHOWN: Final = 60
 
+_ADDRESSES: Final = 2**32 + 2**128
+"""How many there are."""
+
 
 class Rules(NamedTuple):
     """
@@ -49,7 +52,7 @@ class Rules(NamedTuple):
 
     def cover(self, other: Rules) -> bool:
         """Return whether another one's hosts are all meant here, too; not asked of what means everything."""
-        if other.everything or not all(map(self.has_name, other.names)):
+        if not all(map(self.has_name, other.names)):
             return False
         if not all(suffix.endswith(self.suffixes) for suffix in other.suffixes):
             return False
@@ -63,15 +66,18 @@ class Guard:
 
     Where an address is not public, or is denied, nothing is connected to and no byte is sent. Public is what is in no
     block of the special-purpose address registries (RFC 6890), nor multicast, nor a metadata service of a cloud. An
-    IPv4 address inside of an IPv6 one (IPv4-mapped, NAT64, 6to4, Teredo) counts as well. Of a name all addresses must
-    pass: one that is refused among others that are not is the mark of an attack, and refuses the name.
+    IPv4 address inside of an IPv6 one (IPv4-mapped, NAT64, 6to4, Teredo, ISATAP) counts as well; where a network
+    translates to IPv4 with a prefix of its own choice (RFC 6052, 2.2), deny that. Of a name all addresses must pass:
+    one that is refused among others that are not is the mark of an attack, and refuses the name.
 
     Proxies of the environment are not used. Through a proxy that resolves names itself, only what stands in the URL
-    can be judged.
+    can be judged; names are then refused that lead to nothing public (``localhost``, ``*.local``, ``*.internal``,
+    ``*.home.arpa``, names without a dot, and those of metadata services).
 
     Args:
         allow_private: Let through loopback, private use (RFC 1918), shared address space (RFC 6598) and unique local
-            addresses (RFC 4193), where one's own services are. Link-local addresses and metadata services stay refused.
+            addresses (RFC 4193), where one's own services are, and the names that lead there. Link-local addresses and
+            metadata services stay refused.
         schemes: ``"http"``, ``"https"`` or both.
         ports: The ports that URLs may name, None for all.
         hosts: The only hosts that are let through, None for all; each a name, ``*.`` and a name for all names below
@@ -120,8 +126,12 @@ class Guard:
     def _refuse_contradictions(self) -> None:
         if self._denied.everything:
             raise UsageError("Guard: deny has '*', and so nothing is let through")
+        denied = self._denied._replace(networks=_collapse(self._denied.networks))
+        # A proxy that looks names up itself is asked for names, whose addresses nobody sees.
+        if not self.allow_proxy and sum(network.num_addresses for network in denied.networks) == _ADDRESSES:
+            raise UsageError("Guard: deny has all addresses, and so nothing is let through")
         for host in self.hosts or ():
-            if self._denied.cover(_rules("hosts", (host,))):
+            if denied.cover(_rules("hosts", (host,))):
                 raise UsageError(f"Guard: hosts has {host!r}, which deny refuses")
 
     def check_target(self, scheme: str, host: str, port: int, *, remote: bool = False) -> None:
@@ -153,8 +163,8 @@ class Guard:
         allowed = self._allowed
         if allowed is not None and not allowed.has_name(name) and (remote or allowed.names or allowed.suffixes):
             raise _refusal(host, "hosts does not have it")
-        if remote and not self.allow_private and f".{name}".endswith(".localhost"):
-            raise _refusal(host, "it is loopback (RFC 6761, 6.3)")
+        if remote:
+            self._check_zone(host, name)
 
     def check_addresses(self, host: str, addresses: Iterable[str]) -> None:
         """
@@ -178,6 +188,13 @@ class Guard:
                 raise _refusal(host, f"it was resolved to {text[:MAX_SHOWN]!r}, which is no address") from None
             self._check_address(host, text, address, listed=listed)
 
+    def _check_zone(self, host: str, name: str) -> None:
+        from aiosock.protocol.address import special_zone
+
+        zone = special_zone(name)
+        if zone is not None and not (zone.private and self.allow_private):
+            raise _refusal(host, f"it is {zone.name} ({zone.source})")
+
     def _lists(self, name: str | None) -> bool:
         """Return whether ``hosts`` has a name, or with None any address, whatever the networks."""
         if self._allowed is None or self._allowed.everything:
@@ -189,6 +206,7 @@ class Guard:
 
         where = "it" if text == host else text
         stands_for = meanings(address)
+        listed = listed or self._has_network_of(address)
         denied = next(filter(None, map(self._denied.network_of, (address, *stands_for))), None)
         if denied is not None:
             raise _refusal(host, f"{where} is in {denied}, which deny has")
@@ -197,6 +215,12 @@ class Guard:
             if reason is not None:
                 inside = "" if meant == address else f" stands for {meant}, which"
                 raise _refusal(host, f"{where}{inside} {reason}")
+
+    def _has_network_of(self, address: Address) -> bool:
+        """Return whether ``hosts`` has a network of an address as it goes on the wire, whatever else it stands for."""
+        if self._allowed is None or getattr(address, "ipv4_mapped", None) is not None:
+            return False
+        return self._allowed.network_of(address) is not None
 
     def _reason_against(self, address: Address, listed: bool) -> str | None:
         from aiosock.protocol.address import special_block
@@ -212,6 +236,15 @@ class Guard:
 
 def _opens(network: Network, block: Block | None) -> bool:
     return block is None or _lies_in(network, block.network)
+
+
+def _collapse(networks: Iterable[Network]) -> tuple[Network, ...]:
+    """Return the fewest networks with the same addresses, so that parts of one which are all there count as it."""
+    from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+
+    v4 = [network for network in networks if isinstance(network, IPv4Network)]
+    v6 = [network for network in networks if isinstance(network, IPv6Network)]
+    return (*collapse_addresses(v4), *collapse_addresses(v6))
 
 
 def _lies_in(inner: Network, outer: Network) -> bool:
@@ -303,7 +336,7 @@ def _network(name: str, text: str) -> Network | None:
         )
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     # They are judged as the IPv4 addresses that they are.
-    return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
+    return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
 
 
 def _rules(name: str, hosts: Iterable[str]) -> Rules:

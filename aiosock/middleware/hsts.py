@@ -87,7 +87,13 @@ class HSTS:
         Tell whether a host is to be reached over https alone: it, or one above it, asked for that (RFC 6797, 8.2).
 
         It costs a look-up for each label of the host, however many hosts are known.
+
+        Args:
+            host: A name, in any case and script, or an IP address, of which nothing is ever known.
         """
+        return self._covers(_canonical(host))
+
+    def _covers(self, host: str) -> bool:
         if not self._hosts or is_address(host):
             return False
         host = domain = host.removesuffix(".")
@@ -104,7 +110,7 @@ class HSTS:
     def upgrade(self, request: Request) -> Request:
         """Return the request as it is to be sent: over https if its host asked for that (RFC 6797, 8.3)."""
         location = request.location
-        if location.scheme != "http" or not self.is_known(location.host):
+        if location.scheme != "http" or not self._covers(location.host):
             return request
         # Port 80 becomes https's own; every other is where it is.
         authority = location.host if location.port == 80 else f"{location.host}:{location.port}"
@@ -119,11 +125,15 @@ class HSTS:
         )
 
     def learn(self, request: Request, response: Response) -> None:
-        """Note what an answer asks for (RFC 6797, 8.1); only the first of several fields counts."""
+        """
+        Note what an answer asks for (RFC 6797, 8.1); only the first of several fields counts, and none leaves all as
+        it is.
+        """
         location = request.location
-        if location.scheme != "https" or is_address(location.host) or "%" in location.host:
+        value = response.headers.get(STRICT_TRANSPORT_SECURITY)
+        if value is None or location.scheme != "https" or is_address(location.host):
             return
-        policy = parse_strict_transport_security(response.headers[STRICT_TRANSPORT_SECURITY])
+        policy = parse_strict_transport_security(value)
         host = location.host.removesuffix(".")
         if policy is None:
             logger.debug("ignored a malformed Strict-Transport-Security field of %s", host)
@@ -139,8 +149,8 @@ class HSTS:
             self._hosts.popitem(last=False)
 
     def forget(self, host: str) -> None:
-        """Forget what a host asked for; nothing where it is not known."""
-        self._hosts.pop(host.lower().removesuffix("."), None)
+        """Forget what a host asked for, not those above it; nothing where it is not known."""
+        self._hosts.pop(_canonical(host), None)
 
     async def __call__(self, request: Request, next: Send, /) -> Response:
         """Send the request, over https if its host asked for that, and note what the answer asks for."""
@@ -148,7 +158,7 @@ class HSTS:
         response = await next(request)
         # What a cache has kept is old, and would be taken for new.
         fresh = response.extensions.get("cache") in (None, "miss", "revalidated")
-        if STRICT_TRANSPORT_SECURITY in response.headers and fresh:
+        if fresh:
             self.learn(response.request or request, response)
         return response
 
@@ -178,6 +188,14 @@ class HSTS:
         for known in await asyncio.to_thread(_read, path):
             if known.expires > now:
                 self._put(known)
+
+
+def _canonical(host: str) -> str:
+    """Return a name as hosts are kept: in lower case, IDNA-encoded (RFC 6797, 9), without a dot at the end."""
+    try:
+        return parse_url(f"https://{host}/").host.removesuffix(".")
+    except InvalidURL:
+        return host
 
 
 def _name_of(path: str | os.PathLike[str]) -> str:

@@ -1,11 +1,13 @@
 """
 What an IP address is for: the blocks that are no part of the public Internet, and the IPv4 addresses inside of others.
 
-The table has every row of the IANA IPv4 and IPv6 special-purpose address registries, also those that are globally
-reachable: an anycast address of a protocol leads to the nearest router, and a sink for stray queries to no website.
-Two IPv6 rows are left out, since an address of theirs is an IPv4 address in other words, and is judged as that one
-(`meanings`). Added is what no registry of special purposes lists: multicast, what was never given out for global
-unicast, and where cloud providers answer the machines that they host.
+The table has every row of the IANA IPv4 and IPv6 special-purpose address registries (iana-ipv4-special-registry and
+iana-ipv6-special-registry, both as last updated on 2025-10-09; what their columns mean is in RFC 6890 and 8190), also
+those that are globally reachable: an anycast address of a protocol leads to the nearest router, and a sink for stray
+queries to no website. Two IPv6 rows are left out, since an address of theirs is an IPv4 address in other words, and is
+judged as that one (`meanings`): ``::ffff:0:0/96``, which never leaves the machine as IPv6, and ``64:ff9b::/96``, which
+DNS64 gives for every website that has no IPv6. Added is what no registry of special purposes lists: multicast, what
+was never given out for global unicast, and where cloud providers answer the machines that they host.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 _V4_BITS: Final = 32
 _LOW_32: Final = 0xFFFF_FFFF
+_ISATAP: Final = 0x0000_5EFE
+_ISATAP_MASK: Final = 0xFCFF_FFFF
+"""Without the bits that tell whether the IPv4 address is unique, and whether a group is meant (RFC 5214, 6.1)."""
 _TRANSPARENT: Final = frozenset({0xFFFF, 0x64FF9B << 64})
 """The first 96 bits of ``::ffff:0:0/96`` and ``64:ff9b::/96``, which add nothing to the IPv4 address."""
 
@@ -32,19 +37,30 @@ _PRIVATE: Final = (
     ("172.16.0.0/12", "private use", "RFC 1918"),
     ("192.168.0.0/16", "private use", "RFC 1918"),
     ("::1/128", "loopback", "RFC 4291, 2.5.3"),
-    ("fc00::/7", "unique local", "RFC 4193"),
+    ("fc00::/7", "unique local", "RFC 4193 and 8190"),
 )
 """Where one's own services are."""
 
 _METADATA: Final = (
+    ("100.80.80.80/32", "a cloud's metadata service", "UCloud"),
+    ("100.96.0.96/32", "a cloud's metadata service", "Volcano Engine"),
     ("100.100.100.200/32", "a cloud's metadata service", "Alibaba Cloud"),
     ("168.63.129.16/32", "a cloud's platform service", "Azure"),
+    ("169.254.0.23/32", "a cloud's metadata service", "Tencent Cloud"),
+    ("169.254.42.42/32", "a cloud's metadata service", "Scaleway"),
+    ("169.254.169.252/32", "a cloud's metadata service", "Google Cloud, nodes of clusters"),
     ("169.254.169.254/32", "a cloud's metadata service", "AWS, Azure, Google Cloud and others"),
     ("169.254.170.2/32", "a cloud's metadata service", "AWS, containers"),
+    ("169.254.170.23/32", "a cloud's metadata service", "AWS, pods"),
     ("192.0.0.192/32", "a cloud's metadata service", "Oracle Cloud"),
     ("fd00:42::42/128", "a cloud's metadata service", "Scaleway"),
+    ("fd00:100::100:200/128", "a cloud's metadata service", "Alibaba Cloud"),
+    ("fd00:a9fe:a9fe::1/128", "a cloud's metadata service", "Akamai"),
+    ("fd00:c1::a9fe:a9fe/128", "a cloud's metadata service", "Oracle Cloud"),
+    ("fd00:ec2::23/128", "a cloud's metadata service", "AWS, pods"),
     ("fd00:ec2::254/128", "a cloud's metadata service", "AWS"),
     ("fd20:ce::254/128", "a cloud's metadata service", "Google Cloud"),
+    ("fe80::a9fe:a9fe/128", "a cloud's metadata service", "OpenStack and Akamai"),
 )
 """Answers with credentials to whoever asks from inside."""
 
@@ -102,6 +118,17 @@ _OTHERS: Final = (
     ("8000::/1", "not global unicast", "RFC 4291, 2.4"),
 )
 
+_ZONES: Final = (
+    ("metadata.goog", "a cloud's metadata service", "Google Cloud", False),
+    ("metadata.google.internal", "a cloud's metadata service", "Google Cloud", False),
+    ("metadata.tencentyun.com", "a cloud's metadata service", "Tencent Cloud", False),
+    ("home.arpa", "of a home network", "RFC 8375", True),
+    ("internal", "for private use", "ICANN resolution 2024.07.29.06", True),
+    ("local", "of the local link", "RFC 6762, 3", True),
+    ("localhost", "loopback", "RFC 6761, 6.3", True),
+)
+"""Names that lead to nothing public, the ones below them included; what tells more comes first."""
+
 
 class Block(NamedTuple):
     """
@@ -115,6 +142,23 @@ class Block(NamedTuple):
     """
 
     network: Network
+    name: str
+    source: str
+    private: bool
+
+
+class Zone(NamedTuple):
+    """
+    Names with a purpose of their own: one, and all below it.
+
+    Attributes:
+        suffix: The name; ``""`` for all that have no dot.
+        name: What they are, to go on after "is".
+        source: Where that is written.
+        private: One's own services may be there.
+    """
+
+    suffix: str
     name: str
     source: str
     private: bool
@@ -136,6 +180,22 @@ def blocks() -> tuple[Block, ...]:
 def special_block(address: Address) -> Block | None:
     """Return the smallest block of the table that an address is in, None for one that is as good as any."""
     return next((block for block in blocks() if address in block.network), None)
+
+
+def special_zone(name: str) -> Zone | None:
+    """
+    Return the zone that a name is in, None for one that is as good as any.
+
+    It tells what no address can where somebody else looks the name up. Where its addresses are known, they count.
+
+    Args:
+        name: In lower case, without a dot at the end.
+    """
+    found = next((row for row in _ZONES if f".{name}".endswith(f".{row[0]}")), None)
+    if found is not None:
+        return Zone(*found)
+    # What completes it, and to what, is the resolver's own affair.
+    return None if "." in name else Zone("", "a name without a dot", "RFC 7085", True)
 
 
 @cache
@@ -160,7 +220,8 @@ def meanings(address: Address) -> tuple[Address, ...]:
     Return all addresses that one stands for: itself, and the IPv4 addresses inside.
 
     One that is IPv4-mapped, or made by DNS64 with the well-known prefix, is only another way to write the IPv4
-    address. One of a tunnel counts as well as what it leads to.
+    address. One of a tunnel counts as well as what it leads to. What a network translates with a prefix that it chose
+    from its own addresses (RFC 6052, 2.2) looks like any other address.
     """
     bits = int(address)
     # Unspecified and loopback are not IPv4-compatible.
@@ -173,6 +234,8 @@ def meanings(address: Address) -> tuple[Address, ...]:
         for network, following, turned in _embeddings()
         if address in network
     )
+    if bits >> _V4_BITS & _ISATAP_MASK == _ISATAP:
+        inside = (*inside, IPv4Address(bits & _LOW_32))
     return inside if bits >> _V4_BITS in _TRANSPARENT else (address, *inside)
 
 

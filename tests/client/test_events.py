@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import formatdate
@@ -191,10 +192,11 @@ async def test_the_last_id_is_that_of_the_event_in_hand() -> None:
 
 @timed
 async def test_an_id_that_no_field_can_carry_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
-    site = Site(events(b"id: a\tb\ndata\n\n"), events(b"id: a\x1bb\ndata\n\n"), NO_CONTENT)
+    ids = [b"a\tb", b"a b", b"a\x1bb", b"~", b"\x7f"]
+    site = Site(*[events(b"id: " + value + b"\ndata\n\n") for value in ids], NO_CONTENT)
     with caplog.at_level(logging.DEBUG, "aiosock.client"):
         await read(site)
-    assert site.ids == [None, "a\tb", None]
+    assert site.ids == [None, "a\tb", "a b", None, "~", None]
     assert "the last event ID has control characters, and is not sent" in caplog.messages
 
 
@@ -539,7 +541,8 @@ async def test_the_fields_of_the_standard_are_sent_and_ones_own_left() -> None:
         ({"last_event_id": 5}, "last_event_id: takes a str, not int"),
         ({"last_event_id": "a\nb"}, "last_event_id: has a character"),
         ({"last_event_id": "a\0"}, "last_event_id: has a character"),
-        ({"last_event_id": "\udc80"}, "last_event_id: has a character"),
+        ({"last_event_id": "\ud800"}, "last_event_id: has a character"),
+        ({"last_event_id": "a\udfff"}, "last_event_id: has a character"),
         ({"attempts": 0}, "attempts: must be a whole number from 1 on, or None, not 0"),
         ({"attempts": True}, "attempts: .* not True"),
         ({"max_event_bytes": 1.5}, "max_event_bytes: .* not 1.5"),
@@ -553,6 +556,22 @@ async def test_arguments_that_make_no_sense_are_refused(options: dict[str, Any],
 
 
 @timed
+async def test_one_task_reads_at_a_time_and_another_is_told_so() -> None:
+    site = Hanging(events(b"data: 1\n\n"), events(b"data: 2\n\ndata: 3\n\n"))
+    async with Client(transport=site) as client, open_stream(client) as stream:
+        assert (await anext(stream)).data == "1"
+        reading = asyncio.ensure_future(anext(stream))
+        for _ in range(3):
+            await asyncio.sleep(2)  # By the loop's own clock: it waits to connect, then for the connection.
+            with pytest.raises(aiosock.UsageError, match="two tasks read one event stream at the same time"):
+                await anext(stream)
+        site.let.set()
+        # The one that was first loses nothing.
+        assert (await reading).data == "2"
+        assert (await anext(stream)).data == "3"
+
+
+@timed
 async def test_a_stream_is_entered_once_and_read_inside() -> None:
     async with Client(transport=Site(NO_CONTENT)) as client:
         stream = client.events(URL)
@@ -563,6 +582,15 @@ async def test_a_stream_is_entered_once_and_read_inside() -> None:
         async with stream:
             with pytest.raises(aiosock.UsageError, match="entered once"):
                 await stream.__aenter__()
+    async with Client(transport=Site(events(None), aiosock.ConnectError("refused"))) as client:
+        async with client.events(URL) as stream:
+            with pytest.raises(aiosock.UsageError, match="entered once"):
+                await stream.__aenter__()
+        failed = client.events(URL)
+        with pytest.raises(aiosock.ConnectError):
+            await failed.__aenter__()
+        with pytest.raises(aiosock.UsageError, match="entered once"):
+            await failed.__aenter__()
         closed = client.events(URL)
         await closed.close()
         assert [event async for event in closed] == []
@@ -729,6 +757,34 @@ async def test_closing_ends_a_task_that_is_connecting() -> None:
         await stream.close()
         assert await asyncio.wait_for(waiting, 1) is None
     assert site.cancelled == 1
+
+
+@timed
+async def test_what_nobody_waits_for_any_more_fails_in_silence() -> None:
+    class Failing(Hanging):
+        async def send(self, request: Request) -> Response:
+            await super().send(request)
+            if len(self.requests) > 1:
+                raise aiosock.ConnectError("refused")
+            return Response(200, headers=STREAM, request=request, source=Source())
+
+    async def leave(let: bool) -> None:
+        site = Failing(events(), events())
+        async with Client(transport=site, timeout=None) as client, open_stream(client) as stream:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(stream), 10)
+            if let:
+                site.let.set()
+                await turns()
+        await turns()
+        assert site.cancelled == (not let)
+
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+    for let in (False, True):
+        await leave(let)
+    gc.collect()
+    assert told == []
 
 
 @timed

@@ -59,6 +59,8 @@ def refused(guard: Guard, host: str, *addresses: str, remote: bool = False) -> s
         ("::8.8.8.8", "IPv4-compatible"),
         ("2002:7f00:1::", "6to4"),
         ("2001:0:808:808::1", "Teredo"),
+        ("2606:4700::5efe:10.0.0.1", "stands for 10.0.0.1, which is private use"),
+        ("2606:4700::200:5efe:169.254.169.254", "stands for 169.254.169.254, which is a cloud's metadata service"),
     ],
 )
 def test_an_address_that_is_not_public_is_refused_by_the_name_of_its_block(address: str, why: str) -> None:
@@ -70,7 +72,10 @@ def test_an_address_that_is_not_public_is_refused_by_the_name_of_its_block(addre
     assert address in str(said)
 
 
-@pytest.mark.parametrize("address", [PUBLIC, PUBLIC_V6, f"::ffff:{PUBLIC}", f"64:ff9b::{PUBLIC}"])
+@pytest.mark.parametrize(
+    "address",
+    [PUBLIC, PUBLIC_V6, f"::ffff:{PUBLIC}", f"64:ff9b::{PUBLIC}", f"2606:4700::5efe:{PUBLIC}"],
+)
 def test_a_public_address_is_let_through(address: str) -> None:
     assert refused(Guard(), address) is None
     assert refused(Guard(), "name.example", address) is None
@@ -133,8 +138,16 @@ def test_private_addresses_are_let_through_where_that_is_wanted() -> None:
     [
         "169.254.0.1",
         "169.254.169.254",
+        "100.80.80.80",
+        "100.96.0.96",
         "100.100.100.200",
+        "fd00:100::100:200",
+        "fd00:a9fe:a9fe::1",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:ec2::23",
         "fd00:ec2::254",
+        "fd20:ce::254",
+        "2606:4700::5efe:100.100.100.200",
         "fe80::1%eth0",
         "0.0.0.0",
         "::",
@@ -189,6 +202,8 @@ def test_a_star_is_all_that_is_public() -> None:
         ("169.254.169.254", "169.254.169.254", True),
         ("169.254.0.0/16", "169.254.1.1", True),
         ("169.254.0.0/16", "169.254.169.254", False),
+        ("169.254.0.0/16", "169.254.170.23", False),
+        ("fe80::/64", "fe80::a9fe:a9fe%eth0", False),
         ("fd00::/8", "fd00:ec2::254", False),
         ("fe80::/64", "fe80::1%eth0", True),
         ("0.0.0.0/0", "127.0.0.1", False),
@@ -200,6 +215,13 @@ def test_a_star_is_all_that_is_public() -> None:
         ("::ffff:127.0.0.0/104", "127.0.0.1", True),
         ("2002::/16", "2002:7f00:1::", False),
         ("64:ff9b:1::/48", "64:ff9b:1::10.0.0.1", False),
+        # What they lead to must be public, and need not be named as well.
+        ("2002::/16", "2002:808:808::", True),
+        ("64:ff9b:1::/48", f"64:ff9b:1::{PUBLIC}", True),
+        ("64:ff9b::/96", f"64:ff9b::{PUBLIC}", True),
+        ("64:ff9b::/96", "64:ff9b::10.0.0.1", False),
+        ("64:ff9b::/96", PUBLIC, False),
+        ("::/0", f"::ffff:{PUBLIC}", False),
     ],
 )
 def test_a_network_opens_the_block_that_it_lies_in_and_none_that_lies_in_it(
@@ -242,6 +264,7 @@ def test_schemes_and_ports_are_those_named_and_no_others() -> None:
         guard.check_target("https", "a.example", 25)
     for port in (1, 65535):
         Guard().check_target("http", "a.example", port)
+        Guard(ports=[port]).check_target("http", "a.example", port)
 
 
 def test_what_is_refused_is_a_failed_request() -> None:
@@ -258,11 +281,34 @@ def test_what_a_proxy_may_read_otherwise_is_refused(host: str) -> None:
     assert refused(Guard(), host, "8.8.8.8") is None
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost.", "a.localhost"])
-def test_the_name_of_loopback_is_refused_unseen(host: str) -> None:
-    assert "loopback" in str(refused(Guard(), host, PUBLIC, remote=True))
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [
+        ("localhost", "loopback (RFC 6761, 6.3)"),
+        ("localhost.", "loopback"),
+        ("a.localhost", "loopback"),
+        ("db.internal", "for private use"),
+        ("printer.local", "of the local link (RFC 6762, 3)"),
+        ("nas.home.arpa", "of a home network"),
+        ("intranet", "a name without a dot"),
+    ],
+)
+def test_a_name_that_leads_to_nothing_public_is_refused_unseen(host: str, why: str) -> None:
+    assert why in str(refused(Guard(), host, PUBLIC, remote=True))
     assert refused(Guard(allow_private=True), host, "127.0.0.1", remote=True) is None
-    assert refused(Guard(), "notlocalhost", PUBLIC, remote=True) is None
+    # Seen, its addresses tell.
+    assert refused(Guard(), host, PUBLIC) is None
+
+
+@pytest.mark.parametrize("host", ["metadata.google.internal", "metadata.google.internal.", "metadata.goog"])
+def test_the_name_of_a_metadata_service_is_refused_unseen_in_any_case(host: str) -> None:
+    for guard in (Guard(), Guard(allow_private=True), Guard(hosts=["*"]), Guard(hosts=[host])):
+        assert "a cloud's metadata service (Google Cloud)" in str(refused(guard, host, PUBLIC, remote=True))
+
+
+def test_a_public_name_is_let_through_unseen() -> None:
+    for host in ("name.example", "notlocalhost.example", "localhost.example."):
+        assert refused(Guard(), host, PUBLIC, remote=True) is None
 
 
 def test_a_name_that_only_its_addresses_could_let_through_is_refused_unseen() -> None:
@@ -270,6 +316,8 @@ def test_a_name_that_only_its_addresses_could_let_through_is_refused_unseen() ->
     assert "hosts does not have it" in str(refused(guard, "a.example", "10.0.0.1", remote=True))
     assert refused(guard, "10.0.0.1", remote=True) is None
     assert refused(Guard(), PUBLIC_V6, remote=True) is None
+    # IPv6 is read in one way alone, however it is written.
+    assert refused(Guard(), "2606:4700:0:0:0:0:0:1111", remote=True) is None
     assert refused(Guard(), "::1", remote=True)
 
 
@@ -316,6 +364,7 @@ def test_what_is_given_may_change_afterwards() -> None:
         ({"schemes": "https"}, "schemes takes several, such as a list, not 'https'"),
         ({"schemes": ["ftp"]}, "schemes are 'http' and 'https', not 'ftp'"),
         ({"schemes": [1]}, "schemes are 'http' and 'https', not 1"),
+        ({"schemes": [[]]}, "schemes are 'http' and 'https', not []"),
         ({"schemes": []}, "schemes is empty"),
         ({"ports": 80}, "ports takes several, such as a list, not 80"),
         ({"ports": [0]}, "ports are whole numbers from 1 to 65535, not 0"),
@@ -351,6 +400,9 @@ def test_what_is_given_may_change_afterwards() -> None:
         ({"hosts": ["*.a.example"], "deny": ["*.example"]}, "hosts has '*.a.example', which deny refuses"),
         ({"hosts": ["10.1.0.0/16"], "deny": ["10.0.0.0/8"]}, "hosts has '10.1.0.0/16', which deny refuses"),
         ({"hosts": ["10.0.0.1"], "deny": ["::ffff:10.0.0.1"]}, "hosts has '10.0.0.1', which deny refuses"),
+        ({"hosts": ["10.0.0.0/8"], "deny": ["10.0.0.0/9", "10.128.0.0/9"]}, "hosts has '10.0.0.0/8', which deny"),
+        ({"deny": ["0.0.0.0/0", "::/0"]}, "deny has all addresses, and so nothing is let through"),
+        ({"deny": ["0.0.0.0/0", "::/1", "8000::/1"], "hosts": ["a.example"]}, "deny has all addresses"),
     ],
 )
 def test_a_guard_that_makes_no_sense_is_refused(arguments: dict[str, Any], words: str) -> None:
@@ -367,6 +419,9 @@ def test_a_guard_that_makes_no_sense_is_refused(arguments: dict[str, Any], words
         {"hosts": ["example"], "deny": ["*.example"]},
         {"hosts": ["10.0.0.0/8"], "deny": ["10.1.0.0/16", "::/0", "a.example"]},
         {"hosts": ["*"], "deny": ["a.example", "0.0.0.0/0"]},
+        {"hosts": ["10.0.0.0/8"], "deny": ["10.0.0.0/9", "10.128.0.0/10"]},
+        # A proxy is asked for names all the same.
+        {"deny": ["0.0.0.0/0", "::/0"], "allow_proxy": True},
         {"hosts": ["my_host", "xn--bcher-kva.example", "a-b"]},
     ],
 )

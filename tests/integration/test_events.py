@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import Awaitable, Callable
+from ssl import SSLContext
 
 import brotli
 import pytest
@@ -27,7 +28,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def connections(*scripts: Callable[[Peer], Awaitable[None]]) -> Server:
+def connections(*scripts: Callable[[Peer], Awaitable[None]], ssl: SSLContext | None = None) -> Server:
     """A server that plays one script to each connection; all after these get 204."""
 
     async def script(peer: Peer) -> None:
@@ -37,7 +38,7 @@ def connections(*scripts: Callable[[Peer], Awaitable[None]]) -> Server:
         else:
             await peer.send(NO_CONTENT)
 
-    return Server(script)
+    return Server(script, ssl=ssl)
 
 
 def ids(server: Server) -> list[str | None]:
@@ -105,6 +106,42 @@ async def test_each_event_is_seen_before_the_next_is_sent(coding: str) -> None:
             if coding == "identity":
                 # The others were flushed, and not finished.
                 assert await anext(events, None) is None
+        await settled(client)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["clear", "tls"])
+async def test_no_middleware_holds_an_event_back(secure: bool, server_context: SSLContext, ca_file: str) -> None:
+    seen = [asyncio.Event() for _ in range(3)]
+
+    async def script(peer: Peer) -> None:
+        await peer.send(STREAM)
+        for number, event in enumerate(seen):
+            await peer.send(chunk(b"id: %d\ndata: %d\r\n\r" % (number, number)))
+            # Without the event on the other side this waits for ever, and the client's read times out.
+            await event.wait()
+        await peer.send(END)
+
+    middleware = [
+        aiosock.HSTS(),
+        aiosock.Cache(),
+        aiosock.Coalesce(),
+        aiosock.RateLimit(concurrency=1),
+        aiosock.CircuitBreaker(),
+    ]
+    async with (
+        connections(script, ssl=server_context if secure else None) as server,
+        checked_client(
+            middleware=middleware,
+            guard=aiosock.Guard(allow_private=True),
+            retry=2,
+            verify=ca_file,
+            timeout=Timeout(read=5),
+        ) as client,
+    ):
+        async with client.events(server.url, reconnect=False) as stream:
+            async for event in stream:
+                seen[int(event.data)].set()
+        assert all(event.is_set() for event in seen)
         await settled(client)
 
 

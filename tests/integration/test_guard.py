@@ -96,7 +96,10 @@ async def test_loopback_is_reached_however_it_is_written_where_that_is_wanted(ho
         "[64:ff9b:1::127.0.0.1]",
         "[2002:7f00:1::]",
         "[2001:0:7f00:1::]",
+        "[2606:4700::5efe:127.0.0.1]",
+        "[2606:4700::200:5efe:10.0.0.1]",
         "[fe80::1%25lo]",
+        "[fd00:ec2::23]",
         "[fd00:ec2::254]",
         "0.0.0.0",
         "0",
@@ -406,6 +409,8 @@ async def test_through_a_proxy_that_is_allowed_the_url_alone_is_judged(scheme: s
         guard = Guard(allow_proxy=True, deny=["bad.example"], ports=[80, 443])
         async with checked_client(guard=guard, proxy=proxy.url, resolver=resolver) as client:
             for host in ("127.0.0.1", "0x7f.1", "0x8.8.8.8", "[::1]", "localhost", "bad.example", "name.example:25"):
+                await blocked(client, f"{scheme}://{host}/")
+            for host in ("metadata.google.internal", "metadata.goog.", "METADATA", "db.corp.internal"):
                 await blocked(client, f"{scheme}://{host}/")
             assert not proxy.connections
             if scheme == "http":

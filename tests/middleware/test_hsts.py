@@ -147,6 +147,25 @@ async def test_a_user_forgets() -> None:
     assert repr(hsts) == "<HSTS 0 hosts>"
 
 
+async def test_a_user_asks_by_any_spelling_of_a_name() -> None:
+    hsts = await taught("max-age=10; includeSubDomains", url="https://bücher.example/")
+    for host in ("bücher.example", "BÜCHER.example.", "xn--bcher-kva.example", "a.XN--BCHER-KVA.example"):
+        assert hsts.is_known(host)
+    for host in ("example", "xbücher.example", "127.0.0.1", "::1", "[::1]", "", "a b", "bücher..example"):
+        assert not hsts.is_known(host)
+        hsts.forget(host)
+    hsts.forget("Bücher.Example.")
+    assert len(hsts) == 0
+
+
+async def test_an_answer_without_the_field_leaves_all_as_it_is() -> None:
+    hsts = await taught("max-age=10")
+    request = Request("GET", "https://example.com/")
+    hsts.learn(request, Response(200, request=request))
+    await hsts(request, Site())
+    assert hsts.is_known("example.com")
+
+
 async def test_only_the_first_field_counts() -> None:
     assert (await taught("max-age=10", "max-age=0")).is_known("example.com")
     assert not (await taught("bad", "max-age=10")).is_known("example.com")
@@ -178,6 +197,16 @@ async def test_the_host_is_the_one_that_answered() -> None:
     await hsts(Request("GET", "https://example.com/"), elsewhere)
     assert hsts.is_known("other.com")
     assert not hsts.is_known("example.com")
+
+
+async def test_an_answer_that_does_not_say_who_gave_it_is_that_of_the_request() -> None:
+    hsts = HSTS()
+
+    async def answer(request: Request) -> Response:
+        return Response(200, headers={"Strict-Transport-Security": "max-age=10"})
+
+    await hsts(Request("GET", "https://example.com/"), answer)
+    assert hsts.is_known("example.com")
 
 
 async def test_a_redirect_back_to_http_is_upgraded_with_its_credentials_and_ends() -> None:
