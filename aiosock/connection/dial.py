@@ -21,7 +21,7 @@ from aiosock.errors import ConnectError, DNSError, NetworkError, ProtocolError, 
 from aiosock.network.dns import Resolver
 from aiosock.network.race import interleave, race
 from aiosock.network.stream import Stream
-from aiosock.network.tcp import connect_tcp, connect_unix, format_address
+from aiosock.network.registered import connect_tcp, connect_unix, format_address
 from aiosock.network.tls import TLSSettings, TLSStream, is_live, start_tls
 
 if TYPE_CHECKING:

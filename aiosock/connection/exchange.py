@@ -40,7 +40,7 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response, assemble
 from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.network.stream import ONE_SEND_BYTES
-from aiosock.network.tcp import is_disconnect
+from aiosock.network.registered import is_disconnect
 from aiosock.protocol.http1 import NEED_DATA, BodyData, BodyEnded, InformationalReceived, RequestHead, ResponseStarted
 
 EXPECT_SECONDS: Final = 1.0

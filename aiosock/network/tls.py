@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeAlias, cast
 
 from aiosock.errors import ReadError, TLSError, TruncatedStream, UsageError, WriteError
 from aiosock.network.stream import ONE_SEND_BYTES, Stream, StreamInfo
-from aiosock.network.tcp import describe
+from aiosock.network.registered import describe
 from aiosock.network.threads import daemon_threads
 
 RECORD_BYTES: Final = 16 * 1024

@@ -21,7 +21,7 @@ from aiosock.errors import LocalProtocolError, RemoteProtocolError
 from aiosock.message.request import Request
 from aiosock.message.response import Response, Timings
 from aiosock.network.stream import ONE_SEND_BYTES
-from aiosock.network.tcp import MAX_GATHERED_BYTES, PortableStream, RegisteredStream, connect_tcp
+from aiosock.network.registered import MAX_GATHERED_BYTES, PortableStream, RegisteredStream, connect_tcp
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Peer, Server, response
 

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from aiosock.network.stream import Stream
-from aiosock.network.tcp import connect_tcp, connect_unix
+from aiosock.network.registered import connect_tcp, connect_unix
 from aiosock.network.tls import start_tls
 from aiosock.testing import Certificates, Peer, Server
 from tests.network.wire import Clock, Wire

@@ -21,7 +21,7 @@ import pytest
 
 from aiosock.errors import NetworkError, ReadError, ReadTimeout, WriteError, WriteTimeout
 from aiosock.network.stream import Stream
-from aiosock.network.tcp import MAX_GATHERED_BYTES, SENDFILE, is_disconnect
+from aiosock.network.registered import MAX_GATHERED_BYTES, SENDFILE, is_disconnect
 from aiosock.testing import Peer
 from tests.network.wire import Clock, Wire, arrived, read_all, receive, turns, until, wires
 
@@ -553,7 +553,7 @@ async def test_others_have_their_turn_while_a_file_is_sent(
         sent: int = SENDFILE(to, file, offset, min(size, 1000))
         return sent
 
-    monkeypatch.setattr("aiosock.network.tcp.SENDFILE", send_little)
+    monkeypatch.setattr("aiosock.network.registered.SENDFILE", send_little)
     sending = asyncio.create_task(stream.send_file(file, 0, 10_000))
     while not sending.done():
         ticks += 1
@@ -579,7 +579,7 @@ async def test_tls_leaves_files_to_the_caller(wire: Wire, file: int) -> None:
 async def test_a_system_without_a_way_leaves_files_to_the_caller(
     wire: Wire, file: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiosock.network.tcp.SENDFILE", None)
+    monkeypatch.setattr("aiosock.network.registered.SENDFILE", None)
     stream, _ = await wire.open()
     assert await stream.send_file(file, 0, 1000) == 0
 

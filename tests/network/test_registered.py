@@ -25,7 +25,7 @@ import pytest
 import uvloop
 
 from aiosock.errors import ConnectError, ReadError, ReadTimeout, WriteError, WriteTimeout
-from aiosock.network.tcp import (
+from aiosock.network.registered import (
     MAX_EAGER_READS,
     MAX_READ_BYTES,
     MIN_READ_BYTES,
@@ -118,7 +118,7 @@ async def test_a_socket_that_cannot_be_made_is_a_connect_error(monkeypatch: pyte
     def no_socket(*_: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("aiosock.network.tcp.socket.socket", no_socket)
+    monkeypatch.setattr("aiosock.network.registered.socket.socket", no_socket)
     with pytest.raises(ConnectError, match=r"^127\.0\.0\.1:1: Too many open files$"):
         await connect_tcp("127.0.0.1", 1)
 
@@ -274,7 +274,7 @@ async def test_a_connection_in_progress_is_waited_for_by_the_loop(
     monkeypatch.setattr(loop, "sock_connect", watched)
     async with Server(linger) as server:
         with monkeypatch.context() as patched:
-            patched.setattr("aiosock.network.tcp.socket.socket", HesitantSocket)
+            patched.setattr("aiosock.network.registered.socket.socket", HesitantSocket)
             stream = await connect_tcp("127.0.0.1", server.port, portable=portable)
         port = server.port
         assert waited == [(2, ("127.0.0.1", port))]
@@ -282,7 +282,7 @@ async def test_a_connection_in_progress_is_waited_for_by_the_loop(
         stream.write(b"x")
         assert stream.write_error is None
         stream.close()
-    monkeypatch.setattr("aiosock.network.tcp.socket.socket", HesitantSocket)
+    monkeypatch.setattr("aiosock.network.registered.socket.socket", HesitantSocket)
     with pytest.raises(ConnectError, match=f"^127.0.0.1:{port}: Connection refused$"):
         await connect_tcp("127.0.0.1", port, portable=portable)
 
@@ -323,7 +323,7 @@ async def test_a_path_that_is_too_long_is_a_connect_error() -> None:
 
 
 async def test_a_system_without_unix_sockets_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("aiosock.network.tcp.socket.AF_UNIX")
+    monkeypatch.delattr("aiosock.network.registered.socket.AF_UNIX")
     with pytest.raises(ConnectError, match="/x: this system has no Unix domain sockets"):
         await connect_unix("/x")
 
@@ -707,7 +707,7 @@ def test_a_stream_can_be_aborted_when_its_loop_is_closed(
 FORK = """
 import asyncio, math, os, socket, sys
 import uvloop
-from aiosock.network.tcp import PortableStream, RegisteredStream
+from aiosock.network.registered import PortableStream, RegisteredStream
 
 async def main(road):
     ours, theirs = socket.socketpair()
@@ -772,7 +772,7 @@ def test_a_disconnect_is_told_from_other_faults() -> None:
 def test_the_memory_of_bodies_is_kept_for_the_next_ones() -> None:
     program = """
 import resource
-from aiosock.network.tcp import _keep_memory
+from aiosock.network.registered import _keep_memory
 
 def receive():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
