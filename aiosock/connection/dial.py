@@ -18,10 +18,11 @@ from aiosock.config import Limits
 from aiosock.connection.http1 import Connection, DialTimes
 from aiosock.connection.outbox import Outbox
 from aiosock.errors import ConnectError, DNSError, NetworkError, ProtocolError, ProxyError
+from aiosock.network.address import format_address
 from aiosock.network.dns import Resolver
 from aiosock.network.race import interleave, race
 from aiosock.network.stream import Stream
-from aiosock.network.registered import connect_tcp, connect_unix, format_address
+from aiosock.network.tcp import connect_tcp, connect_unix
 from aiosock.network.tls import TLSSettings, TLSStream, is_live, start_tls
 
 if TYPE_CHECKING:

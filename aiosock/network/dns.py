@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol, runtime_checkable
 
 from aiosock.errors import DNSError
-from aiosock.network.registered import describe
+from aiosock.network.fault import describe
 from aiosock.network.threads import daemon_threads
 
 CACHE_SECONDS: Final = 10.0

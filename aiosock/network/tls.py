@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
 from aiosock.errors import ReadError, TLSError, TruncatedStream, UsageError, WriteError
+from aiosock.network.fault import describe
 from aiosock.network.stream import ONE_SEND_BYTES, Stream, StreamInfo
-from aiosock.network.registered import describe
 from aiosock.network.threads import daemon_threads
 
 RECORD_BYTES: Final = 16 * 1024

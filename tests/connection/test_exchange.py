@@ -20,8 +20,11 @@ from aiosock.connection.outbox import MAX_HOLD_SECONDS, Outbox
 from aiosock.errors import LocalProtocolError, RemoteProtocolError
 from aiosock.message.request import Request
 from aiosock.message.response import Response, Timings
+from aiosock.network.block import MAX_GATHERED_BYTES
+from aiosock.network.portable import PortableStream
+from aiosock.network.registered import RegisteredStream
 from aiosock.network.stream import ONE_SEND_BYTES
-from aiosock.network.registered import MAX_GATHERED_BYTES, PortableStream, RegisteredStream, connect_tcp
+from aiosock.network.tcp import connect_tcp
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Peer, Server, response
 

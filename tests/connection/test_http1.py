@@ -6,7 +6,7 @@ import asyncio
 
 from aiosock.config import Limits
 from aiosock.connection.http1 import Connection, DialTimes
-from aiosock.network.registered import connect_tcp
+from aiosock.network.tcp import connect_tcp
 from aiosock.testing import Peer, Server, response
 
 

@@ -13,8 +13,8 @@ import pytest
 import aiosock
 from aiosock.connection.sending import MAX_HELD_BYTES, MAX_JOINED_BYTES, MAX_PIECE_BYTES, BodySender
 from aiosock.message.body import make_body
-from aiosock.network.stream import Stream
 from aiosock.network.registered import SENDFILE
+from aiosock.network.stream import Stream
 from aiosock.protocol.http1 import Connection as Protocol
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Peer, Server, response

@@ -12,7 +12,7 @@ import aiosock
 from aiosock.config import Limits
 from aiosock.connection.proxy import Credentials, Proxy
 from aiosock.connection.tunnel import MAX_REFUSAL_BYTES, Asker, shake_hands
-from aiosock.network.registered import connect_tcp
+from aiosock.network.tcp import connect_tcp
 from aiosock.protocol.socks import Handshake
 from aiosock.testing import Peer, Server
 

@@ -13,7 +13,7 @@ import pytest
 
 import aiosock
 from aiosock import Limits, Timeout
-from aiosock.network import registered as tcp
+from aiosock.network import tcp
 from aiosock.testing import Peer, Server, response
 from tests.kit.clients import checked_client, settled, transport_of
 

@@ -5,7 +5,9 @@ The fixtures for wires and time; see `tests.network.wire`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from ssl import SSLContext
@@ -14,10 +16,10 @@ import pytest
 import pytest_asyncio
 
 from aiosock.network.stream import Stream
-from aiosock.network.registered import connect_tcp, connect_unix
+from aiosock.network.tcp import connect_tcp, connect_unix
 from aiosock.network.tls import start_tls
 from aiosock.testing import Certificates, Peer, Server
-from tests.network.wire import Clock, Wire
+from tests.network.wire import Clock, WatchedSocket, Wire
 
 ALL_WIRES = [(kind, road) for road, kind in product(("registered", "portable"), ("tcp", "unix", "tls"))]
 
@@ -67,3 +69,15 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     if not clock.moves_timers:
         pytest.skip("uvloop's timers follow a clock that cannot be set")
     return clock
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[WatchedSocket, socket.socket]]:
+    """Two connected sockets, the first one watched."""
+    ours, theirs = socket.socketpair()
+    watched = WatchedSocket(fileno=ours.detach())
+    watched.asked = []
+    for sock in (watched, theirs):
+        sock.setblocking(False)
+    with closing(watched), closing(theirs):
+        yield watched, theirs

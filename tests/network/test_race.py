@@ -13,7 +13,7 @@ import pytest
 from aiosock.errors import BlockedAddress, ConnectError
 from aiosock.network.race import STAGGER_SECONDS, interleave, race
 from aiosock.network.stream import Stream
-from aiosock.network.registered import connect_tcp
+from aiosock.network.tcp import connect_tcp
 from aiosock.testing import Peer, Server
 from tests.network.wire import Clock, turns
 

@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 
 from aiosock.errors import NetworkError, ReadError, ReadTimeout, WriteError, WriteTimeout
+from aiosock.network.block import MAX_GATHERED_BYTES
+from aiosock.network.fault import is_disconnect
+from aiosock.network.registered import SENDFILE
 from aiosock.network.stream import Stream
-from aiosock.network.registered import MAX_GATHERED_BYTES, SENDFILE, is_disconnect
 from aiosock.testing import Peer
 from tests.network.wire import Clock, Wire, arrived, read_all, receive, turns, until, wires
 

@@ -27,7 +27,7 @@ import pytest
 from aiosock.errors import ReadError, TLSError, TruncatedStream, UsageError, WriteError, WriteTimeout
 from aiosock.network import tls
 from aiosock.network.stream import Stream
-from aiosock.network.registered import connect_tcp
+from aiosock.network.tcp import connect_tcp
 from aiosock.network.tls import TLSSettings, TLSStream, build_context, is_live, shared_context, start_tls
 from aiosock.testing import Certificates, Peer, Server
 from tests.network.wire import Wire, arrived, read_all, receive, turns, until, wires

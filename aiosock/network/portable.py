@@ -1,0 +1,176 @@
+"""
+The portable road: each wait is a call of the loop's own, which every loop has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aiosock.errors import ReadTimeout, WriteError
+from aiosock.network.block import MAX_GATHERED_BYTES
+from aiosock.network.road import MAX_EAGER_READS, SocketStream
+
+# The wait until the kernel takes something is the sending of so little.
+PROBE_BYTES: Final = 4 * 1024
+
+
+class PortableStream(SocketStream):
+    """The portable road: nothing but `loop.sock_recv` and `loop.sock_sendall`, which every loop has."""
+
+    __slots__ = ("_flusher", "_read_scope", "_write_scope")
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(sock, loop)
+        self._read_scope: asyncio.Timeout | None = None
+        self._write_scope: asyncio.Timeout | None = None
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def read(self, deadline: float, expected: int = 0) -> bytes:
+        # The loop gives what is there already without a turn, which must not starve the other tasks.
+        self._eager_reads += 1
+        if self._eager_reads > MAX_EAGER_READS:
+            self._eager_reads = 0
+            await asyncio.sleep(0)
+        if self._read_scope is not None:
+            raise RuntimeError("two tasks read from one connection at the same time")
+        self._raise_interruption()
+        if self._closed:
+            raise self._closed_error()
+        try:
+            async with asyncio.timeout_at(_when(deadline)) as self._read_scope:
+                data = await self._loop.sock_recv(self._sock, max(self._read_size, min(expected, MAX_GATHERED_BYTES)))
+        except TimeoutError as error:
+            self._raise_interruption()
+            if error.errno is not None:  # ETIMEDOUT of the operating system's own, not our deadline.
+                raise self._read_error(error) from error
+            raise ReadTimeout(f"nothing came from {self.info.remote_address} in time") from None
+        except OSError as error:
+            raise self._read_error(error) from error
+        finally:
+            self._read_scope = None
+        self._fit(len(data))
+        return data
+
+    async def gather(self, start: bytes, size: int, seconds: float, deadline: float) -> bytes:
+        return start or await self.read(min(self._loop.time() + seconds, deadline), size)
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._pending)
+
+    def _raise_interruption(self) -> None:
+        if self._interruption is not None:
+            error, self._interruption = self._interruption, None
+            raise error
+
+    def interrupt(self, error: BaseException) -> None:
+        self._interruption = error
+        if self._read_scope is not None:
+            # Not now: it takes a running loop, and whoever closes a connection may be outside of it.
+            self._loop.call_soon(self._wake_reader)
+
+    def _wake_reader(self) -> None:
+        if self._interruption is not None and self._read_scope is not None and not self._read_scope.expired():
+            self._read_scope.reschedule(self._loop.time())
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        """Nothing is registered on this road, so nobody can be told."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self._write_error is not None or self._closed:
+            return
+        rest = memoryview(data)
+        if not self._pending:
+            try:
+                rest = rest[self._send(rest) :]
+            except OSError as error:
+                self._write_error = self._send_error(error)
+                return
+        if rest:
+            self._pending.append(rest)
+            if self._flusher is None:
+                self._flusher = self._loop.create_task(self._flush())
+
+    def write_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        for part in parts:
+            self.write(part)
+
+    async def send_file(self, file: int, offset: int, size: int) -> int:
+        """Return 0: `loop.sock_sendfile`, which not every loop has, tells nothing of its progress."""
+        return 0
+
+    def limit_writes(self, seconds: float, deadline: float) -> None:
+        self._write_seconds = seconds
+        self._write_deadline = deadline
+        if self._write_scope is not None and not self._write_scope.expired():
+            self._write_scope.reschedule(self._write_by())
+
+    def _write_by(self) -> float | None:
+        return _when(min(self._loop.time() + self._write_seconds, self._write_deadline))
+
+    async def _flush(self) -> None:
+        pending = self._pending
+        try:
+            while pending:
+                data = pending[0]
+                # A little waits until the kernel has room. The rest goes without a wait, so that what is sent
+                # can be told from what is not, and progress seen.
+                async with asyncio.timeout_at(self._write_by()) as self._write_scope:
+                    await self._loop.sock_sendall(self._sock, data[:PROBE_BYTES])
+                data = data[PROBE_BYTES:]
+                data = data[self._send(data) :]
+                if data:
+                    pending[0] = data
+                else:
+                    pending.popleft()
+        except TimeoutError as error:
+            if error.errno is not None:
+                self._write_error = self._send_error(error)
+            else:
+                self._write_error = self._write_timeout()
+                self.interrupt(self._write_timeout())
+        except OSError as error:
+            self._write_error = self._send_error(error)
+        except BaseException:
+            if self.write_error is None:  # Not by `abort`, that is.
+                self._write_error = WriteError(f"sending to {self.info.remote_address} was cancelled")
+            raise
+        finally:
+            pending.clear()
+            self._flusher = self._write_scope = None
+
+    async def drain(self) -> None:
+        if self._flusher is not None:
+            # Waiting for the task, not awaiting it: whoever is cancelled here leaves the flushing alone.
+            await asyncio.wait([self._flusher])
+        error = self.write_error
+        if error is not None:
+            raise type(error)(*error.args) from error
+
+    def abort(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._pending.clear()
+        if self._loop_is_ours:
+            if self._flusher is not None:
+                self._flusher.cancel()
+            for forget in (self._loop.remove_reader, self._loop.remove_writer):
+                try:
+                    forget(self._sock)
+                except NotImplementedError:
+                    break  # A loop without readers has none to forget.
+        self._sock.close()
+        if self._read_scope is not None and not self._loop.is_closed():
+            self.interrupt(self._closed_error())
+
+    close = abort
+
+
+def _when(deadline: float) -> float | None:
+    """Return a deadline as asyncio's timeouts take it."""
+    return None if deadline == math.inf else deadline

@@ -1,0 +1,73 @@
+"""
+The portable road: what only it has to see to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import math
+import socket
+
+import pytest
+
+from aiosock.errors import ReadError, WriteError, WriteTimeout
+from aiosock.network.portable import PortableStream
+from aiosock.network.road import MAX_EAGER_READS
+from tests.network.wire import WatchedSocket, Wire, turns, wires
+
+LARGE = bytes(8 * 1024 * 1024)
+
+
+async def test_an_abort_within_the_turn_that_a_busy_reader_gives_to_others(
+    pair: tuple[WatchedSocket, socket.socket],
+) -> None:
+    sock, peer = pair
+    sock.endless = True
+    peer.send(b"readable")
+    stream = PortableStream(sock, asyncio.get_running_loop())
+    for _ in range(MAX_EAGER_READS):
+        await stream.read(math.inf)
+    sock.endless = False
+    reading = asyncio.create_task(stream.read(math.inf))
+    await asyncio.sleep(0)
+    stream.abort()
+    with pytest.raises(ReadError, match="closed on this side"):
+        await reading
+
+
+async def test_a_timeout_of_the_operating_system_while_sending_late(
+    pair: tuple[WatchedSocket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sock, peer = pair
+    stream = PortableStream(sock, asyncio.get_running_loop())
+    stream.write(LARGE)
+    await turns()
+
+    def time_out(*_: object) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(WatchedSocket, "send", time_out, raising=False)
+    draining = asyncio.create_task(stream.drain())
+    while not draining.done():
+        with contextlib.suppress(BlockingIOError):
+            peer.recv(2**20)
+        await asyncio.sleep(0)
+    with pytest.raises(WriteError, match="failed: Connection timed out") as info:
+        await draining
+    assert not isinstance(info.value, WriteTimeout)
+    stream.abort()
+
+
+@wires(kinds=("tcp", "unix"), roads=("portable",))
+async def test_sending_that_somebody_cancels_is_not_taken_for_sent(wire: Wire) -> None:
+    stream, _ = await wire.open()
+    assert isinstance(stream, PortableStream)
+    stream.write(LARGE)
+    await turns()
+    assert stream._flusher is not None
+    stream._flusher.cancel()
+    with pytest.raises(WriteError, match="was cancelled"):
+        await stream.drain()
+    assert not stream.unsent
