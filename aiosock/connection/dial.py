@@ -23,7 +23,8 @@ from aiosock.network.dns import Resolver
 from aiosock.network.race import interleave, race
 from aiosock.network.stream import Stream
 from aiosock.network.tcp import connect_tcp, connect_unix
-from aiosock.network.tls import TLSSettings, TLSStream, is_live, start_tls
+from aiosock.network.tls import TLSStream, is_live, start_tls
+from aiosock.network.trust import TLSSettings
 
 if TYPE_CHECKING:
     import ssl

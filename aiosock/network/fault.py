@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 
 
 def describe(error: BaseException) -> str:
@@ -17,6 +18,16 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
+
+
+def describe_tls(error: BaseException) -> str:
+    """Return an `ssl.SSLError` in words, without OpenSSL's brackets and source lines."""
+    if isinstance(error, ssl.SSLError):
+        # Its number is OpenSSL's, and not one of the operating system's errors.
+        if error.reason:
+            return error.reason.replace("_", " ").lower()
+        return (error.strerror or str(error)).partition(" (_ssl.c")[0].removeprefix("[SSL] ")
+    return describe(error)
 
 
 def is_disconnect(error: BaseException | None) -> bool:
