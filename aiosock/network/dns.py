@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, runtime_checkable
 
-from aiosock.errors import DNSError
+from aiosock.errors import BlockedAddress, DNSError, UsageError
+from aiosock.network.address import is_address
 from aiosock.network.fault import describe
 from aiosock.network.threads import daemon_threads
 
 CACHE_SECONDS: Final = 10.0
 MAX_CACHED_NAMES: Final = 256
+# So much of a wrong answer is shown.
+MAX_SHOWN: Final = 100
 
 
 @runtime_checkable
@@ -39,6 +42,51 @@ class Resolver(Protocol):
             DNSError: The name has no address.
         """
         ...
+
+
+async def resolve(resolver: Resolver, host: str, port: int) -> list[str]:
+    """
+    Ask a resolver, which may be anybody's, and see to it that what it answers are addresses.
+
+    What is no address would be looked up once more where it is connected to, and nobody would see the answer.
+
+    Args:
+        resolver: Whom to ask.
+        host: As for `Resolver.resolve`.
+        port: As for `Resolver.resolve`.
+
+    Raises:
+        DNSError: There is no address, or the resolver failed; the message names the resolver and the host.
+        BlockedAddress: The resolver itself refuses.
+        UsageError: It answered with something else; the message names the resolver, the host, and what that was.
+    """
+    name = type(resolver).__name__
+    try:
+        answer = await resolver.resolve(host, port)
+        whole = isinstance(answer, (str, bytes)) or not isinstance(answer, Iterable)
+        addresses = [] if whole else list(answer)
+    except (DNSError, BlockedAddress) as error:
+        if error.request is None:
+            raise
+        # It was raised before, or is about a request that the resolver made: this one shall not be taken for that.
+        kind = DNSError if isinstance(error, DNSError) else BlockedAddress
+        raise kind(*error.args) from error
+    except Exception as error:
+        reason = describe(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise DNSError(f"the resolver {name} failed for {host}: {reason}") from error
+    if whole:
+        raise UsageError(f"the resolver {name} answered for {host} with no list of addresses: {_shown(answer)}")
+    for address in addresses:
+        if not isinstance(address, str) or not is_address(address):
+            raise UsageError(f"the resolver {name} answered for {host} with what is no address: {_shown(address)}")
+    if not addresses:
+        raise DNSError(f"the name {host} has no address, says the resolver {name}")
+    return addresses
+
+
+def _shown(value: object) -> str:
+    shown = ascii(value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
 
 
 def look_up(host: str) -> list[str]:

@@ -10,8 +10,8 @@ import os
 import socket
 from typing import Final
 
-from aiosock.errors import ConnectError
-from aiosock.network.address import format_address
+from aiosock.errors import ConnectError, UsageError
+from aiosock.network.address import format_address, is_address
 from aiosock.network.fault import describe
 from aiosock.network.portable import PortableStream
 from aiosock.network.registered import RegisteredStream
@@ -19,6 +19,7 @@ from aiosock.network.stream import Stream
 
 # Linux takes it as part of a socket's type.
 NON_BLOCKING: Final[int] = getattr(socket, "SOCK_NONBLOCK", 0)
+MAX_PORT: Final = 65535
 
 
 async def connect_tcp(
@@ -35,6 +36,7 @@ async def connect_tcp(
 
     Raises:
         ConnectError: The operating system refused; the message names the address.
+        UsageError: ``local_address`` is no IP address with a port.
     """
     where = format_address(address, port)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -46,11 +48,11 @@ async def connect_tcp(
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if local_address is not None:
-            sock.bind(local_address)
+            _bind(sock, local_address)
         if not _connects_at_once(sock, address, port):
             await asyncio.get_running_loop().sock_connect(sock, (address, port))
         return _open(sock, portable)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         sock.close()
         raise ConnectError(f"{where}: {describe(error)}") from error
     except BaseException:
@@ -64,6 +66,18 @@ def _make_socket(family: int) -> socket.socket:
     if not NON_BLOCKING:
         sock.setblocking(False)
     return sock
+
+
+def _bind(sock: socket.socket, local_address: tuple[str, int]) -> None:
+    """Bind to an address; a name is refused, since the look-up would hold up the loop."""
+    try:
+        host, port = local_address
+        fits = isinstance(host, str) and (not host or is_address(host)) and 0 <= port <= MAX_PORT
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise UsageError(f"local_address: takes an IP address, or one with a port, not {local_address!r}")
+    sock.bind(local_address)
 
 
 def _connects_at_once(sock: socket.socket, address: str, port: int) -> bool:

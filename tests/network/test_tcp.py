@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from aiosock.errors import ConnectError
+from aiosock.errors import ConnectError, UsageError
 from aiosock.network.portable import PortableStream
 from aiosock.network.registered import RegisteredStream
 from aiosock.network.tcp import _connects_at_once, connect_tcp, connect_unix
@@ -57,6 +57,45 @@ async def test_a_local_address_that_cannot_be_had_is_a_connect_error() -> None:
         with pytest.raises(ConnectError, match=r"^127\.0\.0\.1:1: ") as info:
             await connect_tcp("127.0.0.1", 1, local_address=(address, 0))
         assert isinstance(info.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize(
+    "local_address",
+    [
+        ("localhost", 0),
+        ("nonsense", 0),
+        ("127.0.0.1\0", 0),
+        ("127.0.0.1", "80"),
+        ("127.0.0.1", 65536),
+        ("127.0.0.1", -1),
+        ("127.0.0.1",),
+        ("127.0.0.1", 0, 0),
+        (5, 0),
+        (None, 0),
+        5,
+        b"127.0.0.1",
+    ],
+    ids=ascii,
+)
+async def test_a_local_address_that_is_none_is_refused_and_not_looked_up(local_address: Any) -> None:
+    with pytest.raises(UsageError) as info:
+        await connect_tcp("127.0.0.1", 1, local_address=local_address)
+    assert str(info.value) == f"local_address: takes an IP address, or one with a port, not {local_address!r}"
+
+
+async def test_a_local_port_needs_no_address() -> None:
+    async with Server(linger) as server:
+        stream = await connect_tcp("127.0.0.1", server.port, local_address=("", 0))
+        assert stream.info.local_address.startswith("127.0.0.1:")
+        stream.close()
+
+
+@BOTH
+async def test_an_address_that_cannot_be_put_to_the_system_is_a_connect_error(portable: bool) -> None:
+    for address in ("127.0.0.1\0", "fe80::1%" + "x" * 100):
+        with pytest.raises(ConnectError, match=r"^\[?(127\.0\.0\.1|fe80::1%x+)") as info:
+            await connect_tcp(address, 1, portable=portable)
+        assert isinstance(info.value.__cause__, (OSError, ValueError))
 
 
 @BOTH
