@@ -15,10 +15,12 @@ from typing import Final, Protocol, runtime_checkable
 from aiosock.errors import BlockedAddress, DNSError, UsageError
 from aiosock.network.address import is_address
 from aiosock.network.fault import describe
-from aiosock.network.threads import daemon_threads
+from aiosock.network.threads import DaemonThreads
 
 CACHE_SECONDS: Final = 10.0
 MAX_CACHED_NAMES: Final = 256
+# Of their own: a name server that does not answer holds each of them up for many seconds.
+look_up_threads: Final = DaemonThreads()
 # So much of a wrong answer is shown.
 MAX_SHOWN: Final = 100
 
@@ -128,7 +130,7 @@ class SystemResolver:
         pending = self._pending.get(host)
         # One of another loop is left over: that loop was closed before the answer came.
         if pending is None or pending.get_loop() is not loop:
-            pending = self._pending[host] = daemon_threads.run(lambda: look_up(host))
+            pending = self._pending[host] = look_up_threads.run(lambda: look_up(host))
             pending.add_done_callback(lambda future: self._settle(host, future, loop.time()))
         # Waited for and not awaited: who stops waiting does not stop the look-up for the others.
         await asyncio.wait([pending])
