@@ -30,7 +30,7 @@ class PortableStream(SocketStream):
         self._flusher: asyncio.Task[None] | None = None
 
     async def read(self, deadline: float, expected: int = 0) -> bytes:
-        # The loop gives what is there already without a turn, which must not starve the other tasks.
+        # What is there already comes without a turn of the loop, which must not starve the other tasks.
         self._eager_reads += 1
         if self._eager_reads > MAX_EAGER_READS:
             self._eager_reads = 0
@@ -42,7 +42,7 @@ class PortableStream(SocketStream):
             raise self._closed_error()
         try:
             async with asyncio.timeout_at(_when(deadline)) as self._read_scope:
-                data = await self._loop.sock_recv(self._sock, max(self._read_size, min(expected, MAX_GATHERED_BYTES)))
+                data = await self._take(max(self._read_size, min(expected, MAX_GATHERED_BYTES)))
         except TimeoutError as error:
             self._raise_interruption()
             if error.errno is not None:  # ETIMEDOUT of the operating system's own, not our deadline.
@@ -54,6 +54,14 @@ class PortableStream(SocketStream):
             self._read_scope = None
         self._fit(len(data))
         return data
+
+    async def _take(self, size: int) -> bytes:
+        # Some loops try before they wait, others do not: there, what came ahead of a request would be told only after
+        # the request has left, and be taken for its answer.
+        try:
+            return self._sock.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return await self._loop.sock_recv(self._sock, size)
 
     async def gather(self, start: bytes, size: int, seconds: float, deadline: float) -> bytes:
         return start or await self.read(min(self._loop.time() + seconds, deadline), size)

@@ -509,7 +509,6 @@ async def test_a_connection_that_ends_before_its_request_left_was_stale(reset: b
     exchanges[0].abort()
 
 
-@pytest.mark.parametrize("portable", [False], ids=["registered"], indirect=True)
 async def test_an_answer_ahead_of_its_request_is_refused(ends: Ends) -> None:
     outbox, owner = ends.open(2), Owner()
     ends.peers[1].send(OK)

@@ -20,6 +20,19 @@ from tests.network.wire import WatchedSocket, Wire, turns, wires
 LARGE = bytes(8 * 1024 * 1024)
 
 
+async def test_what_is_there_already_is_read_without_a_turn_of_the_loop(
+    pair: tuple[WatchedSocket, socket.socket],
+) -> None:
+    sock, peer = pair
+    stream = PortableStream(sock, asyncio.get_running_loop())
+    peer.send(b"ahead")
+    reading = stream.read(math.inf)
+    with pytest.raises(StopIteration) as ended:
+        reading.send(None)
+    assert ended.value.value == b"ahead"
+    stream.close()
+
+
 async def test_an_abort_within_the_turn_that_a_busy_reader_gives_to_others(
     pair: tuple[WatchedSocket, socket.socket],
 ) -> None:
