@@ -20,6 +20,9 @@ from aiosock.network.stream import Stream
 # Linux takes it as part of a socket's type.
 NON_BLOCKING: Final[int] = getattr(socket, "SOCK_NONBLOCK", 0)
 MAX_PORT: Final = 65535
+# Between two looks at a Unix socket that has no room for one more.
+MIN_PAUSE_SECONDS: Final = 0.001
+MAX_PAUSE_SECONDS: Final = 0.05
 
 
 async def connect_tcp(
@@ -121,7 +124,7 @@ async def connect_unix(path: str, *, portable: bool = False) -> Stream:
     except OSError as error:
         raise ConnectError(f"{path}: {describe(error)}") from error
     try:
-        await asyncio.get_running_loop().sock_connect(sock, path)
+        await _connect_in_line(sock, path)
         return _open(sock, portable)
     except (OSError, ValueError) as error:
         sock.close()
@@ -129,6 +132,23 @@ async def connect_unix(path: str, *, portable: bool = False) -> Stream:
     except BaseException:
         sock.close()
         raise
+
+
+async def _connect_in_line(sock: socket.socket, path: str) -> None:
+    """
+    Connect to a Unix socket, also where its queue of those to be accepted is full.
+
+    The system then refuses for now, and has no way to tell when to come back: the loop would take the refused socket for
+    a connected one.
+    """
+    pause = MIN_PAUSE_SECONDS
+    while (code := sock.connect_ex(path)) == errno.EAGAIN:
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, MAX_PAUSE_SECONDS)
+    if code == errno.EINPROGRESS:
+        await asyncio.get_running_loop().sock_connect(sock, path)
+    elif code:
+        raise OSError(code, os.strerror(code))
 
 
 def _open(sock: socket.socket, portable: bool) -> Stream:

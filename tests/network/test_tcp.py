@@ -18,7 +18,8 @@ import pytest
 from aiosock.errors import ConnectError, UsageError
 from aiosock.network.portable import PortableStream
 from aiosock.network.registered import RegisteredStream
-from aiosock.network.tcp import _connects_at_once, connect_tcp, connect_unix
+from aiosock.network.stream import Stream
+from aiosock.network.tcp import _connect_in_line, _connects_at_once, connect_tcp, connect_unix
 from aiosock.testing import Peer, Server
 from tests.network.wire import turns
 
@@ -302,6 +303,41 @@ async def test_a_connection_that_nobody_accepts_is_waited_for_until_it_is_called
 
 
 # Unix sockets
+
+
+async def test_a_unix_socket_without_room_is_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        listener.setblocking(False)
+        first = await connect_unix(path)
+        waiting = asyncio.create_task(connect_unix(path))
+        await turns()
+        assert not waiting.done()
+        for stream in (first, await with_room(listener, waiting)):
+            assert stream.info.remote_address == path
+            stream.abort()
+
+
+async def with_room(listener: socket.socket, waiting: asyncio.Task[Stream]) -> Stream:
+    """Accept one, and return the stream for which that makes room."""
+    with listener.accept()[0]:
+        async with asyncio.timeout(20):
+            return await waiting
+
+
+async def test_a_unix_socket_that_takes_its_time_is_left_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake: Any = FakeSocket(errno.EAGAIN, errno.EINPROGRESS)
+    waited: list[object] = []
+
+    async def connect(*what: object) -> None:
+        waited.append(what)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", connect)
+    await _connect_in_line(fake, "/run/socket")
+    assert fake.targets == ["/run/socket"] * 2
+    assert waited == [(fake, "/run/socket")]
 
 
 async def test_a_unix_socket_that_is_not_there_is_a_connect_error(tmp_path: Path) -> None:
