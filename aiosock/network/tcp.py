@@ -138,8 +138,8 @@ async def _connect_in_line(sock: socket.socket, path: str) -> None:
     """
     Connect to a Unix socket, also where its queue of those to be accepted is full.
 
-    The system then refuses for now, and has no way to tell when to come back: the loop would take the refused socket for
-    a connected one.
+    The system then refuses for now, and has no way to tell when to come back: the loop would take the refused socket
+    for a connected one.
     """
     pause = MIN_PAUSE_SECONDS
     while (code := sock.connect_ex(path)) == errno.EAGAIN:

@@ -263,7 +263,10 @@ class TLSStream:
                 sent += self._tls.write(memoryview(data)[sent : sent + MAX_WRITE_BYTES])
                 self._flush()
         except ssl.SSLError as error:
-            self._write_error = WriteError(f"TLS with {self._host} failed: {describe_tls(error)}")
+            # Up to TLS 1.2 a server may begin another handshake in between.
+            anew = isinstance(error, ssl.SSLWantReadError)
+            words = "the server renegotiates while it is being sent to" if anew else describe_tls(error)
+            self._write_error = WriteError(f"TLS with {self._host} failed: {words}")
             self._write_error.__cause__ = error
         self._flush()
 

@@ -18,7 +18,7 @@ from aiosock.network.threads import daemon_threads
 ALPN: Final = ("http/1.1",)
 
 Verify: TypeAlias = bool | str | os.PathLike[str] | ssl.SSLContext
-Cert: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str], ...]
+Cert: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str] | None, ...]
 
 
 class CertParts(NamedTuple):
@@ -37,7 +37,7 @@ class TLSSettings:
         verify: True for the system's trust, False for none at all, the path of a CA file or directory, or a
             context, which is used as it is.
         cert: The client certificate: a PEM file with certificate and key, or (certificate, key) or
-            (certificate, key, password).
+            (certificate, key, password); key and password may be None.
         trust_env: Heed SSL_CERT_FILE, SSL_CERT_DIR and SSLKEYLOGFILE.
 
     Raises:
@@ -115,9 +115,11 @@ def _cert_parts(cert: Cert) -> CertParts:
     parts: tuple[object, ...] = cert if isinstance(cert, tuple) else (cert,)
     if not 1 <= len(parts) <= 3:
         raise UsageError("cert: takes a path, (certificate, key) or (certificate, key, password)")
-    certificate = _path("cert", parts[0])
-    key = _path("cert", parts[1]) if len(parts) > 1 else None
-    return CertParts(certificate, key, str(parts[2]) if len(parts) > 2 else None)
+    certificate, key, password = (*parts, None, None)[:3]
+    if not isinstance(password, str | None):
+        # Of what kind, but not what: it may be the secret all the same.
+        raise UsageError(f"cert: the password is a str, not {type(password).__name__}")
+    return CertParts(_path("cert", certificate), _path("cert", key) if key is not None else None, password)
 
 
 def _path(name: str, value: object) -> str:
@@ -187,39 +189,45 @@ def _signature(path: str) -> tuple[int, int, int] | None:
     """Return what tells a file from one that took its place, None where it is not there."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _trust_system(context: ssl.SSLContext, cert_file: str | None, cert_dir: str | None) -> None:
-    """Trust what OpenSSL finds on this system, certifi's authorities where that is nothing."""
+    """Trust what OpenSSL finds on this system or the environment names, certifi's authorities where that is nothing."""
     if sys.platform == "win32":
         context.load_default_certs()
         if context.cert_store_stats()["x509_ca"]:
             return
     paths = ssl.get_default_verify_paths()
-    file = cert_file or paths.openssl_cafile
     directory = cert_dir or paths.openssl_capath
     found = False
-    if file and os.path.isfile(file):
-        _load_trust(context, file, directory=False)
+    if cert_file:
+        # Whoever names a file does not mean those of somebody else, should it not be there.
+        _load_trust(context, cert_file, directory=False, named="SSL_CERT_FILE")
+        found = True
+    elif paths.openssl_cafile and os.path.isfile(paths.openssl_cafile):
+        _load_trust(context, paths.openssl_cafile, directory=False)
         found = True
     # OpenSSL takes a list of directories here, as SSL_CERT_DIR may hold one.
     if directory and any(os.path.isdir(path) and os.listdir(path) for path in directory.split(os.pathsep)):
         _load_trust(context, directory, directory=True)
         found = True
-    if not found:
-        import certifi
+    if found:
+        return
+    if cert_dir:
+        raise UsageError(f"SSL_CERT_DIR: {cert_dir!r} holds no certificate, and this system has none by default")
+    import certifi
 
-        _load_trust(context, certifi.where(), directory=False)
+    _load_trust(context, certifi.where(), directory=False)
 
 
-def _load_trust(context: ssl.SSLContext, path: str, *, directory: bool) -> None:
+def _load_trust(context: ssl.SSLContext, path: str, *, directory: bool, named: str = "verify") -> None:
     try:
         if directory:
             context.load_verify_locations(capath=path)
         else:
             context.load_verify_locations(cafile=path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"verify: {path!r} holds no certificate that can be used: {describe_tls(error)}") from error
+        raise UsageError(f"{named}: {path!r} holds no certificate that can be used: {describe_tls(error)}") from error

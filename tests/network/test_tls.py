@@ -271,6 +271,29 @@ async def test_a_cancelled_handshake_closes_the_stream_below(client_context: SSL
             await left.wait()
 
 
+async def test_a_server_that_renegotiates_while_it_is_sent_to_is_told_in_clear_words(
+    contexts: dict[str, SSLContext], client_context: SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(linger, contexts["TLS 1.2"], client_context) as stream:
+        with monkeypatch.context() as patch:
+            patch.setattr(stream, "_tls", Waiting(stream._tls))
+            stream.write(b"more")
+        with pytest.raises(
+            WriteError, match="^TLS with localhost failed: the server renegotiates while it is being sent"
+        ):
+            await stream.drain()
+
+
+class Waiting:
+    """TLS in the middle of a handshake that the server began."""
+
+    def __init__(self, tls: ssl.SSLObject) -> None:
+        self.pending = tls.pending
+
+    def write(self, data: bytes) -> int:
+        raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "The operation did not complete (read)")
+
+
 # The last message of a handshake
 
 

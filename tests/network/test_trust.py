@@ -91,7 +91,16 @@ def locked_key(client_files: tuple[str, str], tmp_path_factory: pytest.TempPathF
 async def test_a_client_certificate_is_shown(
     contexts: dict[str, SSLContext], ca_file: str, client_files: tuple[str, str], one_file: str, locked_key: str
 ) -> None:
-    for cert in (client_files, one_file, Path(one_file), (one_file,), (client_files[0], locked_key, "secret")):
+    certificate, key = client_files
+    for cert in (
+        client_files,
+        one_file,
+        Path(one_file),
+        (one_file,),
+        (one_file, None),
+        (certificate, key, None),
+        (certificate, locked_key, "secret"),
+    ):
         context = await TLSSettings(verify=ca_file, cert=cert).context()
         async with connected(greet, contexts["wants a certificate"], context) as stream:
             assert await stream.read(math.inf) == b"hello"
@@ -107,6 +116,10 @@ async def test_a_client_certificate_that_cannot_be_used_is_named(
         (certificate, f"cert: '{certificate}' cannot be used: no certificate with its key could be read"),
         ((ca_file, key), f"cert: '{ca_file}' cannot be used: key values mismatch"),
         ((certificate, locked_key), f"cert: '{certificate}' cannot be used: the key is encrypted, and there is no"),
+        (
+            (certificate, locked_key, None),
+            f"cert: '{certificate}' cannot be used: the key is encrypted, and there is no",
+        ),
         ((certificate, locked_key, "wrong"), f"cert: '{certificate}' cannot be used: "),
         ((certificate, locked_key, "x" * 2000), f"cert: '{certificate}' cannot be used: "),
     ):
@@ -130,6 +143,19 @@ def test_a_certificate_has_one_to_three_parts() -> None:
     for cert in ((), ("a", "b", "c", "d")):
         with pytest.raises(UsageError, match="^cert: takes a path"):
             TLSSettings(cert=cert)
+
+
+@pytest.mark.parametrize("password", [b"secret", 5, Path("secret")], ids=lambda value: type(value).__name__)
+def test_a_password_of_a_wrong_kind_is_refused_and_not_shown(password: object) -> None:
+    with pytest.raises(UsageError) as info:
+        TLSSettings(cert=("a.pem", "b.pem", password))  # type: ignore[arg-type]  # that is the mistake
+    assert str(info.value) == f"cert: the password is a str, not {type(password).__name__}"
+
+
+async def test_a_path_that_no_system_takes_is_named() -> None:
+    for verify in ("", "a\0b"):
+        with pytest.raises(UsageError, match="^verify: .* holds no certificate that can be used"):
+            await TLSSettings(verify).context()
 
 
 def test_a_certificate_beside_a_context_is_refused(client_context: SSLContext) -> None:
@@ -356,6 +382,43 @@ async def test_the_environment_adds_authorities_where_it_is_trusted(
                 other = await asyncio.to_thread(Certificates().write_ca, tmp_path / "other.pem")
                 assert not await trusts(server, TLSSettings(verify=other))
             assert not await trusts(server, TLSSettings())
+
+
+async def test_authorities_that_the_environment_names_and_that_are_not_there_have_no_stand_in(
+    ca_file: str,
+    client_files: tuple[str, str],
+    tmp_path: Path,
+    system: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing, key = str(tmp_path / "missing"), client_files[1]
+    for default, variables, words in (
+        (
+            ca_file,
+            {"SSL_CERT_FILE": missing},
+            f"SSL_CERT_FILE: '{missing}' holds no certificate that can be used: No such",
+        ),
+        (
+            ca_file,
+            {"SSL_CERT_FILE": key},
+            f"SSL_CERT_FILE: '{key}' holds no certificate that can be used: no certificate",
+        ),
+        (
+            missing,
+            {"SSL_CERT_DIR": missing},
+            f"SSL_CERT_DIR: '{missing}' holds no certificate, and this system has none",
+        ),
+    ):
+        system(file=default)
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            with pytest.raises(UsageError) as info:
+                await TLSSettings().context()
+            assert str(info.value).startswith(words)
+            # Whoever does not heed the environment is not concerned, nor is who names authorities.
+            await TLSSettings(trust_env=False).context()
+            await TLSSettings(verify=ca_file).context()
 
 
 async def test_keys_are_logged_where_the_environment_asks_for_it_and_is_trusted(
