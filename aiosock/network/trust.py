@@ -146,6 +146,9 @@ def build_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(list(ALPN))
+    if ssl.HAS_NEVER_CHECK_COMMON_NAME:
+        # RFC 9110, 4.3.4: what a certificate has for a host's name stands in subjectAltName.
+        context.hostname_checks_common_name = False
     if verify is False:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -58,6 +58,28 @@ def ca_folder(ca_file: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+async def test_a_common_name_is_no_name_of_a_host(tmp_path: Path) -> None:
+    # RFC 9110, 4.3.4: names stand in subjectAltName alone.
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = (
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-subj",
+        "/CN=localhost",
+    )
+    await asyncio.to_thread(openssl, *command, "-keyout", key, "-out", certificate)
+    server_context = await asyncio.to_thread(ssl.SSLContext, ssl.PROTOCOL_TLS_SERVER)
+    await asyncio.to_thread(server_context.load_cert_chain, certificate, key)
+    async with Server(greet, ssl=server_context) as server:
+        with pytest.raises(TLSError, match="the certificate of localhost is not trusted: Hostname mismatch"):
+            await dial(server, await TLSSettings(certificate).context())
+
+
 async def test_a_context_of_the_users_is_used_as_it_is(client_context: SSLContext) -> None:
     settings = TLSSettings(verify=client_context)
     assert await settings.context() is client_context
