@@ -125,7 +125,7 @@ class SystemResolver:
             expires, addresses = known
             if loop.time() < expires:
                 self._known.move_to_end(host)
-                return addresses
+                return list(addresses)
             del self._known[host]
         pending = self._pending.get(host)
         # One of another loop is left over: that loop was closed before the answer came.
@@ -140,7 +140,7 @@ class SystemResolver:
             raise DNSError(f"the name {host} could not be resolved: {describe(error)}") from error
         if not addresses:
             raise DNSError(f"the name {host} has no address")
-        return addresses
+        return list(addresses)
 
     def _settle(self, host: str, future: asyncio.Future[list[str]], now: float) -> None:
         self._pending.pop(host, None)

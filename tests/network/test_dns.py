@@ -145,6 +145,19 @@ async def test_an_answer_is_used_again_for_a_while(names: Names, skip_time: Call
     assert names.asked == ["x.example"] * 2
 
 
+async def test_what_is_remembered_stays_as_it_was_whatever_is_done_with_an_answer(names: Names) -> None:
+    resolver = SystemResolver()
+    names.gate.clear()
+    asking = [asyncio.create_task(resolver.resolve("x.example", 80)) for _ in range(2)]
+    await turns()
+    names.gate.set()
+    for answer in (*await asyncio.gather(*asking), await resolver.resolve("x.example", 80)):
+        assert answer == ["192.0.2.1"]
+        assert isinstance(answer, list)
+        answer.clear()
+    assert await resolver.resolve("x.example", 80) == ["192.0.2.1"]
+
+
 async def test_nothing_is_remembered_where_that_is_not_wanted(names: Names) -> None:
     resolver = SystemResolver(cache_seconds=0)
     for _ in range(2):
