@@ -21,11 +21,13 @@ PROBE_BYTES: Final = 4 * 1024
 class PortableStream(SocketStream):
     """The portable road: nothing but `loop.sock_recv` and `loop.sock_sendall`, which every loop has."""
 
-    __slots__ = ("_flusher", "_read_scope", "_write_scope")
+    __slots__ = ("_flusher", "_receiving", "_woken", "_write_scope")
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(sock, loop)
-        self._read_scope: asyncio.Timeout | None = None
+        # It goes on when the read that began it is called off or late: what it gets is the next read's.
+        self._receiving: asyncio.Future[bytes] | None = None
+        self._woken: asyncio.Future[None] | None = None
         self._write_scope: asyncio.Timeout | None = None
         self._flusher: asyncio.Task[None] | None = None
 
@@ -35,33 +37,52 @@ class PortableStream(SocketStream):
         if self._eager_reads > MAX_EAGER_READS:
             self._eager_reads = 0
             await asyncio.sleep(0)
-        if self._read_scope is not None:
+        if self._woken is not None:
             raise RuntimeError("two tasks read from one connection at the same time")
         self._raise_interruption()
         if self._closed:
             raise self._closed_error()
-        try:
-            async with asyncio.timeout_at(_when(deadline)) as self._read_scope:
-                data = await self._take(max(self._read_size, min(expected, MAX_GATHERED_BYTES)))
-        except TimeoutError as error:
+        size = max(self._read_size, min(expected, MAX_GATHERED_BYTES))
+        data = self._take(size)
+        if data is None and self._receiving is not None:
+            await self._wait(self._receiving, deadline)
+            data = None if self._closed else self._take(size)
+        if data is None:
             self._raise_interruption()
-            if error.errno is not None:  # ETIMEDOUT of the operating system's own, not our deadline.
-                raise self._read_error(error) from error
-            raise ReadTimeout(f"nothing came from {self.info.remote_address} in time") from None
-        except OSError as error:
-            raise self._read_error(error) from error
-        finally:
-            self._read_scope = None
+            raise ReadTimeout(f"nothing came from {self.info.remote_address} in time")
         self._fit(len(data))
         return data
 
-    async def _take(self, size: int) -> bytes:
-        # Some loops try before they wait, others do not: there, what came ahead of a request would be told only after
-        # the request has left, and be taken for its answer.
+    def _take(self, size: int) -> bytes | None:
+        """Return what is there, the end too; where that is nothing, see to it that somebody waits for more."""
         try:
-            return self._sock.recv(size)
+            if self._receiving is None:
+                # Some loops try before they wait, others do not: there, what came ahead of a request would be read
+                # only after the request has left, and be taken for its answer.
+                return self._sock.recv(size)
+            if self._receiving.done():
+                receiving, self._receiving = self._receiving, None
+                return receiving.result()
         except (BlockingIOError, InterruptedError):
-            return await self._loop.sock_recv(self._sock, size)
+            self._receiving = asyncio.ensure_future(self._loop.sock_recv(self._sock, size), loop=self._loop)
+            self._receiving.add_done_callback(_notice)
+        except OSError as error:
+            raise self._read_error(error) from error
+        return None
+
+    async def _wait(self, receiving: asyncio.Future[bytes], deadline: float) -> None:
+        """Wait until something has come, somebody interrupts, or the deadline."""
+        self._woken = self._loop.create_future()
+        seconds = None if deadline == math.inf else max(deadline - self._loop.time(), 0.0)
+        try:
+            await asyncio.wait((receiving, self._woken), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._woken = None
+
+    def read_ready(self) -> bytes | None:
+        if self._receiving is not None and self._receiving.done() and not self._closed:
+            return self._take(self._read_size)
+        return super().read_ready()
 
     async def gather(self, start: bytes, size: int, seconds: float, deadline: float) -> bytes:
         return start or await self.read(min(self._loop.time() + seconds, deadline), size)
@@ -77,13 +98,8 @@ class PortableStream(SocketStream):
 
     def interrupt(self, error: BaseException) -> None:
         self._interruption = error
-        if self._read_scope is not None:
-            # Not now: it takes a running loop, and whoever closes a connection may be outside of it.
-            self._loop.call_soon(self._wake_reader)
-
-    def _wake_reader(self) -> None:
-        if self._interruption is not None and self._read_scope is not None and not self._read_scope.expired():
-            self._read_scope.reschedule(self._loop.time())
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     def watch(self, callback: Callable[[], None] | None) -> None:
         """Nothing is registered on this road, so nobody can be told."""
@@ -165,15 +181,16 @@ class PortableStream(SocketStream):
         self._closed = True
         self._pending.clear()
         if self._loop_is_ours:
-            if self._flusher is not None:
-                self._flusher.cancel()
+            for task in (self._flusher, self._receiving):
+                if task is not None:
+                    task.cancel()
             for forget in (self._loop.remove_reader, self._loop.remove_writer):
                 try:
                     forget(self._sock)
                 except NotImplementedError:
                     break  # A loop without readers has none to forget.
         self._sock.close()
-        if self._read_scope is not None and not self._loop.is_closed():
+        if self._woken is not None and not self._loop.is_closed():
             self.interrupt(self._closed_error())
 
     close = abort
@@ -182,3 +199,9 @@ class PortableStream(SocketStream):
 def _when(deadline: float) -> float | None:
     """Return a deadline as asyncio's timeouts take it."""
     return None if deadline == math.inf else deadline
+
+
+def _notice(received: asyncio.Future[bytes]) -> None:
+    """Take note of a failure that maybe nobody asks for any more."""
+    if not received.cancelled():
+        received.exception()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import math
 import socket
 
@@ -15,7 +16,10 @@ import pytest
 from aiosock.errors import ReadError, WriteError, WriteTimeout
 from aiosock.network.portable import PortableStream
 from aiosock.network.road import MAX_EAGER_READS
-from tests.network.wire import WatchedSocket, Wire, turns, wires
+from aiosock.network.stream import Stream
+from aiosock.network.tcp import connect_tcp
+from aiosock.testing import Peer, Server
+from tests.network.wire import WatchedSocket, Wire, arrived, turns, until, wires
 
 LARGE = bytes(8 * 1024 * 1024)
 
@@ -31,6 +35,64 @@ async def test_what_is_there_already_is_read_without_a_turn_of_the_loop(
         reading.send(None)
     assert ended.value.value == b"ahead"
     stream.close()
+
+
+async def test_what_a_cancelled_read_would_have_got_is_the_next_ones(
+    pair: tuple[WatchedSocket, socket.socket],
+) -> None:
+    sock, peer = pair
+    stream = PortableStream(sock, asyncio.get_running_loop())
+    for count in range(8):
+        for read in (lambda: stream.read(math.inf), lambda: ready(stream)):
+            reading = asyncio.create_task(stream.read(math.inf))
+            await turns()
+            peer.send(b"%d" % count)
+            await turns(count)
+            reading.cancel()
+            await asyncio.wait([reading])
+            assert (await read() if reading.cancelled() else reading.result()) == b"%d" % count
+    stream.close()
+
+
+async def ready(stream: PortableStream) -> bytes:
+    return await arrived(stream)
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_the_next_ones_and_makes_no_noise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    peers: list[Peer] = []
+
+    async def keep(peer: Peer) -> None:
+        peers.append(peer)
+        await peer.wait_disconnect()
+
+    async with Server(keep) as server:
+        for asked_again in (True, False):
+            stream = await connect_tcp("127.0.0.1", server.port, portable=True)
+            await until(lambda: peers)
+            reading = asyncio.create_task(read(stream))
+            await turns()
+            reading.cancel()
+            await asyncio.wait([reading])
+            peers.pop().reset()
+            if asked_again:
+                with pytest.raises(ReadError, match="Connection reset"):
+                    await stream.read(math.inf)
+            else:
+                assert isinstance(stream, PortableStream)
+                receiving = stream._receiving
+                assert receiving is not None
+                await asyncio.wait([receiving])
+                del receiving
+            stream.abort()
+            del stream
+            gc.collect()
+    assert not caplog.records
+
+
+async def read(stream: Stream) -> bytes:
+    return await stream.read(math.inf)
 
 
 async def test_an_abort_within_the_turn_that_a_busy_reader_gives_to_others(

@@ -174,6 +174,21 @@ async def test_a_deadline_of_an_earlier_read_does_not_end_a_later_one(wire: Wire
         await reading
 
 
+async def test_what_comes_just_at_the_deadline_is_not_lost(wire: Wire, clock: Clock) -> None:
+    stream, peer = await wire.open()
+    for count in range(8):
+        reading = start_reading(stream, asyncio.get_running_loop().time() + 5)
+        await turns()
+        await peer.send(b"%d" % count)
+        # At each of these moments what came is another step further on its way.
+        await turns(count)
+        clock.skip(10)
+        try:
+            assert await reading == b"%d" % count
+        except ReadTimeout:
+            assert await stream.read(math.inf) == b"%d" % count
+
+
 async def test_a_passed_deadline_ends_a_read_at_once(wire: Wire) -> None:
     stream, _ = await wire.open()
     with pytest.raises(ReadTimeout):
