@@ -65,7 +65,6 @@ class PortableStream(SocketStream):
                 return receiving.result()
         except (BlockingIOError, InterruptedError):
             self._receiving = asyncio.ensure_future(self._loop.sock_recv(self._sock, size), loop=self._loop)
-            self._receiving.add_done_callback(_notice)
         except OSError as error:
             raise self._read_error(error) from error
         return None
@@ -183,7 +182,7 @@ class PortableStream(SocketStream):
         if self._loop_is_ours:
             for task in (self._flusher, self._receiving):
                 if task is not None:
-                    task.cancel()
+                    task.cancel()  # One that has failed is then not reported either.
             for forget in (self._loop.remove_reader, self._loop.remove_writer):
                 try:
                     forget(self._sock)
@@ -199,9 +198,3 @@ class PortableStream(SocketStream):
 def _when(deadline: float) -> float | None:
     """Return a deadline as asyncio's timeouts take it."""
     return None if deadline == math.inf else deadline
-
-
-def _notice(received: asyncio.Future[bytes]) -> None:
-    """Take note of a failure that maybe nobody asks for any more."""
-    if not received.cancelled():
-        received.exception()

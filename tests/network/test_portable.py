@@ -17,9 +17,7 @@ from aiosock.errors import ReadError, WriteError, WriteTimeout
 from aiosock.network.portable import PortableStream
 from aiosock.network.road import MAX_EAGER_READS
 from aiosock.network.stream import Stream
-from aiosock.network.tcp import connect_tcp
-from aiosock.testing import Peer, Server
-from tests.network.wire import WatchedSocket, Wire, arrived, turns, until, wires
+from tests.network.wire import WatchedSocket, Wire, arrived, turns, wires
 
 LARGE = bytes(8 * 1024 * 1024)
 
@@ -58,37 +56,37 @@ async def ready(stream: PortableStream) -> bytes:
     return await arrived(stream)
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_the_next_ones_and_makes_no_noise(
-    caplog: pytest.LogCaptureFixture,
+@wires(kinds=("tcp",), roads=("portable",))
+async def test_a_failure_after_a_cancelled_read_is_the_next_ones(wire: Wire) -> None:
+    stream, peer = await wire.open()
+    await cancel_reading(stream)
+    peer.reset()
+    with pytest.raises(ReadError, match="Connection reset"):
+        await stream.read(math.inf)
+
+
+@wires(kinds=("tcp",), roads=("portable",))
+async def test_a_failure_after_a_cancelled_read_that_nobody_asks_for_makes_no_noise(
+    wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
-    peers: list[Peer] = []
-
-    async def keep(peer: Peer) -> None:
-        peers.append(peer)
-        await peer.wait_disconnect()
-
-    async with Server(keep) as server:
-        for asked_again in (True, False):
-            stream = await connect_tcp("127.0.0.1", server.port, portable=True)
-            await until(lambda: peers)
-            reading = asyncio.create_task(read(stream))
-            await turns()
-            reading.cancel()
-            await asyncio.wait([reading])
-            peers.pop().reset()
-            if asked_again:
-                with pytest.raises(ReadError, match="Connection reset"):
-                    await stream.read(math.inf)
-            else:
-                assert isinstance(stream, PortableStream)
-                receiving = stream._receiving
-                assert receiving is not None
-                await asyncio.wait([receiving])
-                del receiving
-            stream.abort()
-            del stream
-            gc.collect()
+    stream, peer = await wire.open()
+    await cancel_reading(stream)
+    peer.reset()
+    assert isinstance(stream, PortableStream)
+    assert stream._receiving is not None
+    await asyncio.wait([stream._receiving])
+    stream.abort()
+    wire.streams.clear()
+    del stream
+    gc.collect()
     assert not caplog.records
+
+
+async def cancel_reading(stream: Stream) -> None:
+    reading = asyncio.create_task(read(stream))
+    await turns()
+    reading.cancel()
+    await asyncio.wait([reading])
 
 
 async def read(stream: Stream) -> bytes:
