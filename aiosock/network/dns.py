@@ -41,7 +41,8 @@ class Resolver(Protocol):
             IPv4 and IPv6 literals, the latter maybe with a zone (``fe80::1%eth0``).
 
         Raises:
-            DNSError: The name has no address.
+            DNSError: The name has no address. Any other exception is told as one, and names the resolver.
+            BlockedAddress: The name is not to be connected to.
         """
         ...
 
@@ -65,8 +66,8 @@ async def resolve(resolver: Resolver, host: str, port: int) -> list[str]:
     name = type(resolver).__name__
     try:
         answer = await resolver.resolve(host, port)
-        whole = isinstance(answer, (str, bytes)) or not isinstance(answer, Iterable)
-        addresses = [] if whole else list(answer)
+        is_list = isinstance(answer, Iterable) and not isinstance(answer, (str, bytes))
+        addresses = list(answer) if is_list else []
     except (DNSError, BlockedAddress) as error:
         if error.request is None:
             raise
@@ -76,7 +77,7 @@ async def resolve(resolver: Resolver, host: str, port: int) -> list[str]:
     except Exception as error:
         reason = describe(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise DNSError(f"the resolver {name} failed for {host}: {reason}") from error
-    if whole:
+    if not is_list:
         raise UsageError(f"the resolver {name} answered for {host} with no list of addresses: {_shown(answer)}")
     for address in addresses:
         if not isinstance(address, str) or not is_address(address):
