@@ -18,7 +18,7 @@ from aiosock.config import Limits
 from aiosock.message.body import JSONEncoder
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.network.dns import Resolver
-from aiosock.network.tls import Cert, Verify
+from aiosock.network.trust import Cert, Verify
 
 if TYPE_CHECKING:
     from yarl import URL

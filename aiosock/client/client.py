@@ -45,7 +45,7 @@ from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.order import arrange
 from aiosock.middleware.redirect import Redirects
 from aiosock.network.dns import Resolver, SystemResolver
-from aiosock.network.tls import Cert, TLSSettings, Verify
+from aiosock.network.trust import Cert, TLSSettings, Verify
 from aiosock.pool.pool import PoolStats
 
 # What many clients do without is imported when it is first used.

@@ -21,7 +21,7 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
 from aiosock.network.dns import Resolver
-from aiosock.network.tls import TLSSettings
+from aiosock.network.trust import TLSSettings
 from aiosock.pool.pool import Pool
 from aiosock.protocol.http1 import FieldSection, RequestHead
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aiosock.config import Limits
 from aiosock.connection.http1 import Connection, DialTimes
 from aiosock.connection.outbox import Outbox
-from aiosock.errors import ConnectError, DNSError, NetworkError, ProtocolError, ProxyError
-from aiosock.network.dns import Resolver
+from aiosock.errors import ConnectError, NetworkError, ProtocolError, ProxyError
+from aiosock.network.address import format_address, is_address
+from aiosock.network.dns import Resolver, resolve
 from aiosock.network.race import interleave, race
 from aiosock.network.stream import Stream
-from aiosock.network.tcp import connect_tcp, connect_unix, format_address
-from aiosock.network.tls import TLSSettings, TLSStream, is_live, start_tls
+from aiosock.network.tcp import connect_tcp, connect_unix
+from aiosock.network.tls import TLSStream, is_live, start_tls
+from aiosock.network.trust import TLSSettings
 
 if TYPE_CHECKING:
     import ssl
@@ -168,10 +170,7 @@ class Dialer:
 
     async def _resolve(self, host: str, port: int, report: Callable[[str], None]) -> list[str]:
         report(f"resolving {host}")
-        addresses = interleave(list(await self._resolver.resolve(host, port)))
-        if not addresses:
-            raise DNSError(f"the name {host} has no address")
-        return addresses
+        return interleave(await resolve(self._resolver, host, port))
 
     # Through a proxy
 
@@ -341,16 +340,3 @@ def _without_zone(origin: Origin) -> str:
 @lru_cache(maxsize=256)
 def _connecting(addresses: tuple[str, ...], port: int) -> str:
     return f"connecting to {', '.join(format_address(address, port) for address in addresses)}"
-
-
-# Asked for every connection; parsing an address takes as long as a system call.
-@lru_cache(maxsize=256)
-def is_address(host: str) -> bool:
-    """Tell whether a host is an IP address, maybe with a zone, that needs no look-up."""
-    import ipaddress
-
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

@@ -39,8 +39,8 @@ from aiosock.message.body import Body, BytesBody
 from aiosock.message.request import Request
 from aiosock.message.response import Response, assemble
 from aiosock.message.transit import ConnectionInfo, Timings
+from aiosock.network.fault import is_disconnect
 from aiosock.network.stream import ONE_SEND_BYTES
-from aiosock.network.tcp import is_disconnect
 from aiosock.protocol.http1 import NEED_DATA, BodyData, BodyEnded, InformationalReceived, RequestHead, ResponseStarted
 
 EXPECT_SECONDS: Final = 1.0

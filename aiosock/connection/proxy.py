@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from aiosock.errors import AiosockError, InvalidHeader, InvalidURL, UsageError
 from aiosock.message.request import HeadersInput, make_headers
 from aiosock.message.url import parse_url, text_of
-from aiosock.network.tcp import format_address
-from aiosock.network.tls import Cert, TLSSettings, Verify
+from aiosock.network.address import format_address
+from aiosock.network.trust import Cert, TLSSettings, Verify
 from aiosock.protocol.challenge import basic, parse_challenges
 from aiosock.protocol.digest import Answer, Digest
 from aiosock.protocol.http1 import FieldSection

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, runtime_checkable
 
-from aiosock.errors import DNSError
-from aiosock.network.tcp import describe
-from aiosock.network.threads import daemon_threads
+from aiosock.errors import BlockedAddress, DNSError, UsageError
+from aiosock.network.address import is_address
+from aiosock.network.fault import describe
+from aiosock.network.threads import DaemonThreads
 
 CACHE_SECONDS: Final = 10.0
 MAX_CACHED_NAMES: Final = 256
+# Of their own: a name server that does not answer holds each of them up for many seconds.
+look_up_threads: Final = DaemonThreads()
+# So much of a wrong answer is shown.
+MAX_SHOWN: Final = 100
 
 
 @runtime_checkable
@@ -36,9 +41,55 @@ class Resolver(Protocol):
             IPv4 and IPv6 literals, the latter maybe with a zone (``fe80::1%eth0``).
 
         Raises:
-            DNSError: The name has no address.
+            DNSError: The name has no address. Any other exception is told as one, and names the resolver.
+            BlockedAddress: The name is not to be connected to.
         """
         ...
+
+
+async def resolve(resolver: Resolver, host: str, port: int) -> list[str]:
+    """
+    Ask a resolver, which may be anybody's, and see to it that what it answers are addresses.
+
+    What is no address would be looked up once more where it is connected to, and nobody would see the answer.
+
+    Args:
+        resolver: Whom to ask.
+        host: As for `Resolver.resolve`.
+        port: As for `Resolver.resolve`.
+
+    Raises:
+        DNSError: There is no address, or the resolver failed; the message names the resolver and the host.
+        BlockedAddress: The resolver itself refuses.
+        UsageError: It answered with something else; the message names the resolver, the host, and what that was.
+    """
+    name = type(resolver).__name__
+    try:
+        answer = await resolver.resolve(host, port)
+        is_list = isinstance(answer, Iterable) and not isinstance(answer, (str, bytes))
+        addresses = list(answer) if is_list else []
+    except (DNSError, BlockedAddress) as error:
+        if error.request is None:
+            raise
+        # It was raised before, or is about a request that the resolver made: this one shall not be taken for that.
+        kind = DNSError if isinstance(error, DNSError) else BlockedAddress
+        raise kind(*error.args) from error
+    except Exception as error:
+        reason = describe(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise DNSError(f"the resolver {name} failed for {host}: {reason}") from error
+    if not is_list:
+        raise UsageError(f"the resolver {name} answered for {host} with no list of addresses: {_shown(answer)}")
+    for address in addresses:
+        if not isinstance(address, str) or not is_address(address):
+            raise UsageError(f"the resolver {name} answered for {host} with what is no address: {_shown(address)}")
+    if not addresses:
+        raise DNSError(f"the name {host} has no address, says the resolver {name}")
+    return addresses
+
+
+def _shown(value: object) -> str:
+    shown = ascii(value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}..."
 
 
 def look_up(host: str) -> list[str]:
@@ -75,12 +126,12 @@ class SystemResolver:
             expires, addresses = known
             if loop.time() < expires:
                 self._known.move_to_end(host)
-                return addresses
+                return list(addresses)
             del self._known[host]
         pending = self._pending.get(host)
         # One of another loop is left over: that loop was closed before the answer came.
         if pending is None or pending.get_loop() is not loop:
-            pending = self._pending[host] = daemon_threads.run(lambda: look_up(host))
+            pending = self._pending[host] = look_up_threads.run(lambda: look_up(host))
             pending.add_done_callback(lambda future: self._settle(host, future, loop.time()))
         # Waited for and not awaited: who stops waiting does not stop the look-up for the others.
         await asyncio.wait([pending])
@@ -90,7 +141,7 @@ class SystemResolver:
             raise DNSError(f"the name {host} could not be resolved: {describe(error)}") from error
         if not addresses:
             raise DNSError(f"the name {host} has no address")
-        return addresses
+        return list(addresses)
 
     def _settle(self, host: str, future: asyncio.Future[list[str]], now: float) -> None:
         self._pending.pop(host, None)

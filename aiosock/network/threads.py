@@ -2,7 +2,8 @@
 Blocking calls on daemon threads of our own.
 
 The loop's shared executor is the user's: a look-up that hangs there would hold up ``asyncio.to_thread`` and
-the exit of the program. These threads are few, start when needed, end when idle, and hold up nobody.
+the exit of the program. These threads are few, start when needed, end when idle, and hold up nobody. What may hang for
+long has some for itself, so that nothing else waits behind it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class DaemonThreads:
         self._reset()
 
     def _reset(self) -> None:
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._threads = 0
@@ -49,7 +51,9 @@ class DaemonThreads:
         Cancelling the future abandons the call; the thread finishes it unheard.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
+        if self._process != os.getpid():
+            # Threads do not survive a fork, and the lock may have been held by one.
+            self._reset()
         with self._lock:
             if self._threads < min(self._unfinished + 1, self._most):
                 threading.Thread(target=self._work, name="aiosock-blocking", daemon=True).start()
@@ -102,7 +106,4 @@ def _settle(future: asyncio.Future[T], result: T | None, failure: BaseException 
 
 
 daemon_threads: Final = DaemonThreads()
-
-if hasattr(os, "register_at_fork"):
-    # Threads do not survive a fork, and the lock may have been held by one.
-    os.register_at_fork(after_in_child=daemon_threads._reset)
+"""For what takes long enough to hold up the loop, and comes to an end by itself."""

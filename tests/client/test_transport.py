@@ -20,7 +20,7 @@ from aiosock.client.transport import (
 from aiosock.connection.guard import Guard
 from aiosock.connection.proxy import Proxy
 from aiosock.message.url import Location
-from aiosock.network.tls import TLSSettings
+from aiosock.network.trust import TLSSettings
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Server, response
 

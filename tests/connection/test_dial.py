@@ -15,7 +15,7 @@ from aiosock.connection.dial import MAX_ASKING, MAX_PROXIES, Dialer, Origin, is_
 from aiosock.connection.guard import Guard
 from aiosock.connection.http1 import Connection
 from aiosock.connection.proxy import Proxy
-from aiosock.network.tls import TLSSettings
+from aiosock.network.trust import TLSSettings
 from aiosock.testing import Certificates, Peer, Server, response
 
 

@@ -20,8 +20,11 @@ from aiosock.connection.outbox import MAX_HOLD_SECONDS, Outbox
 from aiosock.errors import LocalProtocolError, RemoteProtocolError
 from aiosock.message.request import Request
 from aiosock.message.response import Response, Timings
+from aiosock.network.block import MAX_GATHERED_BYTES
+from aiosock.network.portable import PortableStream
+from aiosock.network.registered import RegisteredStream
 from aiosock.network.stream import ONE_SEND_BYTES
-from aiosock.network.tcp import MAX_GATHERED_BYTES, PortableStream, RegisteredStream, connect_tcp
+from aiosock.network.tcp import connect_tcp
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Peer, Server, response
 
@@ -506,7 +509,6 @@ async def test_a_connection_that_ends_before_its_request_left_was_stale(reset: b
     exchanges[0].abort()
 
 
-@pytest.mark.parametrize("portable", [False], ids=["registered"], indirect=True)
 async def test_an_answer_ahead_of_its_request_is_refused(ends: Ends) -> None:
     outbox, owner = ends.open(2), Owner()
     ends.peers[1].send(OK)

@@ -13,8 +13,8 @@ import pytest
 import aiosock
 from aiosock.connection.sending import MAX_HELD_BYTES, MAX_JOINED_BYTES, MAX_PIECE_BYTES, BodySender
 from aiosock.message.body import make_body
+from aiosock.network.registered import SENDFILE
 from aiosock.network.stream import Stream
-from aiosock.network.tcp import SENDFILE
 from aiosock.protocol.http1 import Connection as Protocol
 from aiosock.protocol.http1 import RequestHead
 from aiosock.testing import Peer, Server, response
@@ -171,7 +171,7 @@ async def test_the_kernel_sends_most_of_a_real_file(path: Path, monkeypatch: pyt
         sent.append(SENDFILE(to, file, offset, size))
         return sent[-1]
 
-    monkeypatch.setattr("aiosock.network.tcp.SENDFILE", watched)
+    monkeypatch.setattr("aiosock.network.registered.SENDFILE", watched)
     file = await open_file(path)
     try:
         async with Server.answering(OK) as server, checked_client() as client:

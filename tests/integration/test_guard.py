@@ -153,8 +153,6 @@ async def test_scheme_and_port_are_those_let_through() -> None:
         ["64:ff9b::7f00:1"],
         ["169.254.169.254"],
         ["::1%lo"],
-        ["localhost"],
-        ["0x7f.1"],
     ],
 )
 async def test_a_name_is_refused_for_any_address_of_it(addresses: list[str]) -> None:
@@ -164,6 +162,15 @@ async def test_a_name_is_refused_for_any_address_of_it(addresses: list[str]) -> 
         assert str(error).startswith("the guard refuses name.example: ")
         assert not server.connections
         assert resolver.asked == ["name.example"]
+
+
+@pytest.mark.parametrize("answer", ["localhost", "0x7f.1"])
+async def test_a_name_that_leads_to_another_is_not_looked_up_past_the_guard(answer: str) -> None:
+    async with Server.answering(OK) as server:
+        async with checked_client(guard=OURS, resolver=Answers([answer])) as client:
+            with pytest.raises(UsageError, match=f"the resolver Answers .* what is no address: '{answer}'"):
+                await client.get(f"http://name.example:{server.port}/")
+        assert not server.connections
 
 
 async def test_a_name_that_hosts_do_not_have_is_not_even_looked_up() -> None:

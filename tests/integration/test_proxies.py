@@ -18,7 +18,7 @@ from aiosock.connection.dial import MAX_ASKING
 from aiosock.connection.proxy import Proxy
 from aiosock.message.response import Response
 from aiosock.message.url import Location
-from aiosock.network.tls import TLSSettings
+from aiosock.network.trust import TLSSettings
 from aiosock.testing import Certificates, Peer, Server, response
 
 OK = response(body=b"ok")

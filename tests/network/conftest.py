@@ -5,7 +5,10 @@ The fixtures for wires and time; see `tests.network.wire`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from ssl import SSLContext
@@ -16,8 +19,10 @@ import pytest_asyncio
 from aiosock.network.stream import Stream
 from aiosock.network.tcp import connect_tcp, connect_unix
 from aiosock.network.tls import start_tls
+from aiosock.network.trust import shared_context
 from aiosock.testing import Certificates, Peer, Server
-from tests.network.wire import Clock, Wire
+from tests.network.secure import openssl
+from tests.network.wire import Clock, WatchedSocket, Wire
 
 ALL_WIRES = [(kind, road) for road, kind in product(("registered", "portable"), ("tcp", "unix", "tls"))]
 
@@ -67,3 +72,55 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     if not clock.moves_timers:
         pytest.skip("uvloop's timers follow a clock that cannot be set")
     return clock
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[WatchedSocket, socket.socket]]:
+    """Two connected sockets, the first one watched."""
+    ours, theirs = socket.socketpair()
+    watched = WatchedSocket(fileno=ours.detach())
+    watched.asked = []
+    for sock in (watched, theirs):
+        sock.setblocking(False)
+    with closing(watched), closing(theirs):
+        yield watched, theirs
+
+
+@pytest.fixture(autouse=True)
+def no_inheritance(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither the environment of whoever runs the tests nor another test's contexts have a say."""
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        monkeypatch.delenv(name, raising=False)
+    shared_context.cache_clear()
+    yield
+    shared_context.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def contexts(certificates: Certificates, self_signed: SSLContext) -> dict[str, SSLContext]:
+    """Servers' contexts, good and bad; made outside of the loop, as that reads and writes files."""
+    return {
+        "good": certificates.server_context(),
+        "other name": certificates.server_context("other.example"),
+        "addresses": certificates.server_context("127.0.0.1", "::1"),
+        "expired": certificates.server_context(expired=True),
+        "unknown authority": Certificates().server_context(),
+        "self-signed": self_signed,
+        "TLS 1.2": certificates.server_context(tls_version=ssl.TLSVersion.TLSv1_2),
+        "TLS 1.3": certificates.server_context(tls_version=ssl.TLSVersion.TLSv1_3),
+        "no ALPN": certificates.server_context(alpn=None),
+        "wants a certificate": certificates.server_context(client_ca=True),
+        "wants a certificate, TLS 1.2": certificates.server_context(client_ca=True, tls_version=ssl.TLSVersion.TLSv1_2),
+    }
+
+
+@pytest.fixture(scope="session")
+def self_signed(tmp_path_factory: pytest.TempPathFactory) -> SSLContext:
+    """A server whose certificate vouches for itself."""
+    folder = tmp_path_factory.mktemp("self")
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *subject)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context

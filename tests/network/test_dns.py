@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from aiosock.errors import ConnectError, DNSError
+from aiosock import Client, Guard, Request
+from aiosock.errors import BlockedAddress, ClientClosed, ConnectError, DNSError, ReadTimeout, UsageError
 from aiosock.network import dns
-from aiosock.network.dns import Resolver, SystemResolver, look_up
+from aiosock.network.dns import Resolver, SystemResolver, look_up, resolve
 from aiosock.network.threads import DaemonThreads
 from tests.network.wire import turns
 
@@ -58,7 +59,7 @@ class Names:
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     names = Names()
     monkeypatch.setattr("aiosock.network.dns.socket.getaddrinfo", names.getaddrinfo)
-    monkeypatch.setattr(dns, "daemon_threads", DaemonThreads())
+    monkeypatch.setattr(dns, "look_up_threads", DaemonThreads())
     yield names
     names.gate.set()
 
@@ -142,6 +143,19 @@ async def test_an_answer_is_used_again_for_a_while(names: Names, skip_time: Call
     skip_time(2)
     assert await resolver.resolve("x.example", 80) == ["192.0.2.2"]
     assert names.asked == ["x.example"] * 2
+
+
+async def test_what_is_remembered_stays_as_it_was_whatever_is_done_with_an_answer(names: Names) -> None:
+    resolver = SystemResolver()
+    names.gate.clear()
+    asking = [asyncio.create_task(resolver.resolve("x.example", 80)) for _ in range(2)]
+    await turns()
+    names.gate.set()
+    for answer in (*await asyncio.gather(*asking), await resolver.resolve("x.example", 80)):
+        assert answer == ["192.0.2.1"]
+        assert isinstance(answer, list)
+        answer.clear()
+    assert await resolver.resolve("x.example", 80) == ["192.0.2.1"]
 
 
 async def test_nothing_is_remembered_where_that_is_not_wanted(names: Names) -> None:
@@ -272,6 +286,7 @@ async def test_look_ups_run_on_daemon_threads(names: Names) -> None:
 STUCK = """
 import asyncio, socket, threading
 from aiosock.network.dns import SystemResolver
+from aiosock.network.trust import TLSSettings
 
 socket.getaddrinfo = lambda *_, **__: threading.Event().wait()
 
@@ -279,6 +294,8 @@ async def main():
     resolver = SystemResolver()
     asking = [asyncio.create_task(resolver.resolve(f"stuck{number}.example", 80)) for number in range(20)]
     print(await asyncio.to_thread(lambda: "the loop's threads are free"))
+    await TLSSettings(verify=False).context()
+    print("so are those for TLS")
     for task in asking:
         task.cancel()
     await asyncio.wait(asking)
@@ -288,9 +305,9 @@ print("the program ends")
 """
 
 
-def test_a_stuck_look_up_holds_up_neither_other_threads_nor_the_end_of_the_program() -> None:
+def test_stuck_look_ups_hold_up_neither_other_threads_nor_the_end_of_the_program() -> None:
     done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == ("the loop's threads are free\nthe program ends\n", "")
+    assert (done.stdout, done.stderr) == ("the loop's threads are free\nso are those for TLS\nthe program ends\n", "")
 
 
 def test_a_resolver_is_whatever_resolves() -> None:
@@ -301,3 +318,131 @@ def test_a_resolver_is_whatever_resolves() -> None:
     assert isinstance(SystemResolver(), Resolver)
     assert isinstance(Pinned(), Resolver)
     assert not isinstance(object(), Resolver)
+
+
+# Resolvers of the user's
+
+
+class Answering:
+    """Answers with whatever it is given, or raises it."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    async def resolve(self, host: str, port: int) -> Any:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ["192.0.2.1", "2001:db8::1"],
+        ("2001:db8::1",),
+        {"fe80::1%eth0": "a mapping gives its keys"},
+    ],
+    ids=["list", "tuple", "mapping"],
+)
+async def test_a_resolver_may_answer_with_any_collection_of_addresses(answer: Any) -> None:
+    assert await resolve(Answering(answer), "x.example", 80) == list(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "no list of addresses: None"),
+        (5, "no list of addresses: 5"),
+        ("192.0.2.1", "no list of addresses: '192.0.2.1'"),
+        (b"192.0.2.1", "no list of addresses: b'192.0.2.1'"),
+        ([None], "what is no address: None"),
+        ([5], "what is no address: 5"),
+        ([b"192.0.2.1"], "what is no address: b'192.0.2.1'"),
+        (["192.0.2.1", "y.example"], "what is no address: 'y.example'"),
+        (["localhost"], "what is no address: 'localhost'"),
+        (["127.1"], "what is no address: '127.1'"),
+        ([""], "what is no address: ''"),
+        (["192.0.2.1\0"], r"what is no address: '192.0.2.1\x00'"),
+        (["192.0.2.1%eth0"], "what is no address: '192.0.2.1%eth0'"),
+        (["fe80::1%\ud800"], r"what is no address: 'fe80::1%\ud800'"),
+        (["\u0661.2.3.4"], r"what is no address: '\u0661.2.3.4'"),
+        (["x" * 200], f"what is no address: '{'x' * 99}..."),
+    ],
+    ids=lambda value: ascii(value)[:20] if not isinstance(value, str) else "",
+)
+async def test_an_answer_that_is_no_addresses_names_the_resolver_and_the_host(answer: Any, words: str) -> None:
+    with pytest.raises(UsageError) as info:
+        await resolve(Answering(answer), "x.example", 80)
+    assert str(info.value) == f"the resolver Answering answered for x.example with {words}"
+
+
+async def test_a_resolver_that_finds_nothing_is_named() -> None:
+    with pytest.raises(DNSError, match=r"^the name x\.example has no address, says the resolver Answering$"):
+        await resolve(Answering([]), "x.example", 80)
+
+
+class Broken(list[str]):
+    def __iter__(self) -> Iterator[str]:
+        raise LookupError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (KeyError("x.example"), "KeyError: 'x.example'"),
+        (OSError(5, "as the loop words it"), "Input/output error"),
+        (TimeoutError(), "TimeoutError"),
+        (ReadTimeout("nothing came from the name server"), "nothing came from the name server"),
+        (ClientClosed("the client was closed"), "ClientClosed: the client was closed"),
+        (Broken(), "LookupError: a bug"),
+    ],
+    ids=["KeyError", "OSError", "TimeoutError", "ReadTimeout", "ClientClosed", "list"],
+)
+async def test_a_resolver_that_fails_is_a_dns_error_that_names_it_and_the_host(failure: Any, words: str) -> None:
+    with pytest.raises(DNSError) as info:
+        await resolve(Answering(failure), "x.example", 80)
+    assert str(info.value) == f"the resolver Answering failed for x.example: {words}"
+    assert type(info.value.__cause__).__name__ in (type(failure).__name__, "LookupError")
+
+
+async def test_a_resolver_that_does_not_wait_is_a_dns_error_too() -> None:
+    class Hasty:
+        def resolve(self, host: str, port: int) -> list[str]:
+            return ["192.0.2.1"]
+
+    with pytest.raises(DNSError, match=r"^the resolver Hasty failed for x\.example: TypeError: .*await"):
+        await resolve(Hasty(), "x.example", 80)  # type: ignore[arg-type]  # that is the mistake
+
+
+@pytest.mark.parametrize("kind", [DNSError, BlockedAddress])
+async def test_what_a_resolver_says_itself_is_passed_on(kind: type[DNSError] | type[BlockedAddress]) -> None:
+    said = kind("not there")
+    resolver = Answering(said)
+    with pytest.raises(kind) as info:
+        await resolve(resolver, "x.example", 80)
+    assert info.value is said
+    # Of another request, be it one that failed before or one that the resolver made, it is told anew.
+    said.request = Request("GET", "http://other.example/")
+    with pytest.raises(kind, match="^not there$") as info:
+        await resolve(resolver, "x.example", 80)
+    assert info.value is not said
+    assert info.value.request is None
+
+
+async def test_a_cancelled_look_up_stays_cancelled() -> None:
+    with pytest.raises(asyncio.CancelledError):
+        await resolve(Answering(asyncio.CancelledError()), "x.example", 80)
+
+
+@pytest.mark.parametrize("guard", [None, Guard()], ids=["unguarded", "guarded"])
+async def test_a_request_with_a_resolver_that_answers_wrongly_fails_in_words(guard: Guard | None) -> None:
+    for answer, kind, words in (
+        (None, UsageError, "answered for x.example with no list of addresses: None"),
+        (["y.example"], UsageError, "answered for x.example with what is no address: 'y.example'"),
+        ([], DNSError, "the name x.example has no address"),
+        (KeyError("x"), DNSError, "failed for x.example: KeyError: 'x'"),
+    ):
+        async with Client(resolver=Answering(answer), guard=guard) as client:
+            with pytest.raises(kind, match=words):
+                await client.get("http://x.example/")
+            assert client.pool.active == 0

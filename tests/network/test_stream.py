@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 
 from aiosock.errors import NetworkError, ReadError, ReadTimeout, WriteError, WriteTimeout
+from aiosock.network.block import MAX_GATHERED_BYTES
+from aiosock.network.fault import is_disconnect
+from aiosock.network.registered import SENDFILE
 from aiosock.network.stream import Stream
-from aiosock.network.tcp import MAX_GATHERED_BYTES, SENDFILE, is_disconnect
 from aiosock.testing import Peer
 from tests.network.wire import Clock, Wire, arrived, read_all, receive, turns, until, wires
 
@@ -170,6 +172,21 @@ async def test_a_deadline_of_an_earlier_read_does_not_end_a_later_one(wire: Wire
     clock.skip(20)
     with pytest.raises(ReadTimeout):
         await reading
+
+
+async def test_what_comes_just_at_the_deadline_is_not_lost(wire: Wire, clock: Clock) -> None:
+    stream, peer = await wire.open()
+    for count in range(8):
+        reading = start_reading(stream, asyncio.get_running_loop().time() + 5)
+        await turns()
+        await peer.send(b"%d" % count)
+        # At each of these moments what came is another step further on its way.
+        await turns(count)
+        clock.skip(10)
+        try:
+            assert await reading == b"%d" % count
+        except ReadTimeout:
+            assert await stream.read(math.inf) == b"%d" % count
 
 
 async def test_a_passed_deadline_ends_a_read_at_once(wire: Wire) -> None:
@@ -553,7 +570,7 @@ async def test_others_have_their_turn_while_a_file_is_sent(
         sent: int = SENDFILE(to, file, offset, min(size, 1000))
         return sent
 
-    monkeypatch.setattr("aiosock.network.tcp.SENDFILE", send_little)
+    monkeypatch.setattr("aiosock.network.registered.SENDFILE", send_little)
     sending = asyncio.create_task(stream.send_file(file, 0, 10_000))
     while not sending.done():
         ticks += 1
@@ -579,7 +596,7 @@ async def test_tls_leaves_files_to_the_caller(wire: Wire, file: int) -> None:
 async def test_a_system_without_a_way_leaves_files_to_the_caller(
     wire: Wire, file: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiosock.network.tcp.SENDFILE", None)
+    monkeypatch.setattr("aiosock.network.registered.SENDFILE", None)
     stream, _ = await wire.open()
     assert await stream.send_file(file, 0, 1000) == 0
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -16,6 +17,17 @@ from aiosock.testing import Peer
 
 PATIENCE_SECONDS = 20
 Function = TypeVar("Function", bound=Callable[..., object])
+
+
+class WatchedSocket(socket.socket):
+    """Writes down how much is asked for; without end, it always has as much as that."""
+
+    asked: list[int]
+    endless = False
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        self.asked.append(size)
+        return bytes(size) if self.endless else super().recv(size, flags)
 
 
 class Wire:
