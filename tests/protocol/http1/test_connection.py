@@ -351,6 +351,7 @@ REUSABLE = [
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\nx",
     b"HTTP/1.1 304 Not\r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n",
 ]
 NOT_REUSABLE = {
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
@@ -365,6 +366,8 @@ NOT_REUSABLE = {
         b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
     ),
     "identity and length": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 1\r\n\r\nx",
+    "204 and chunked": b"HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "HTTP/1.0, 304 and chunked": (b"HTTP/1.0 304 Not\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"),
     "more behind it": NO_CONTENT + b"H",
     "empty line behind it": NO_CONTENT + b"\r\n",
     "unfinished": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx",
