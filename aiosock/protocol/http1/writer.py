@@ -197,17 +197,27 @@ def encode_trailers(fields: Iterable[tuple[str, str]]) -> bytes:
     Return a trailer section with the empty line that ends it (RFC 9112, 7.1.2).
 
     Raises:
-        InvalidHeader: As for the head; also a field that frames or routes, which may not stand in trailers
-            (RFC 9110, 6.5.1).
+        InvalidHeader: As for the head; also what is no pair of name and value, and a field that frames or routes,
+            which may not stand in trailers (RFC 9110, 6.5.1).
     """
     lines: list[str] = []
-    for name, value in fields:
+    for field in fields:
+        if not isinstance(field, (tuple, list)) or [isinstance(part, str) for part in field] != [True, True]:
+            # Not shown: it may be a value.
+            raise InvalidHeader(f"a trailer is a pair of name and value, both str, not {_shape(field)}")
+        name, value = field
         if not grammar.is_token(name):
             raise InvalidHeader(f"the trailer name is not a token: {_shown_name(name)}")
         if name.lower() in _DECIDING or name.lower() in ("trailer", "te", "content-encoding", "content-type"):
             raise InvalidHeader(f"{name} may not stand in trailers")
-        lines.append(f"{name}: {value}")
+        lines.append("".join((name, ": ", value)))
     return _encode([*lines, "", ""])
+
+
+def _shape(field: object) -> str:
+    """Return what something is made of, without what it says."""
+    parts = [type(part).__name__ for part in field] if isinstance(field, (tuple, list)) else []
+    return f"{type(field).__name__} of {', '.join(parts[:3])}" if parts else type(field).__name__
 
 
 def _shown_name(name: str) -> str:

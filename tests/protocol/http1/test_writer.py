@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from aiosock.errors import InvalidHeader, LocalProtocolError
 from aiosock.protocol.http1 import FieldSection, RequestHead
@@ -407,6 +408,29 @@ def test_a_trailer_name_that_is_no_token_is_refused(name: str) -> None:
 def test_a_field_that_frames_or_routes_may_not_stand_in_trailers(name: str, spell: type[str]) -> None:
     with pytest.raises(InvalidHeader, match="may not stand in trailers"):
         encode_trailers([("A", "b"), (spell(name), "x")])
+
+
+@pytest.mark.parametrize(
+    ("field", "shape"),
+    [
+        (("A", 5), "tuple of str, int"),
+        (("A", b"x"), "tuple of str, bytes"),
+        ((5, "x"), "tuple of int, str"),
+        (("A",), "tuple of str"),
+        (["A", "b", "c", "d"], "list of str, str, str"),
+        ((), "tuple"),
+        ("ab", "str"),
+    ],
+    ids=str,
+)
+def test_what_is_no_pair_of_name_and_value_is_no_trailer(field: Any, shape: str) -> None:
+    with pytest.raises(InvalidHeader, match=f"both str, not {shape}$"):
+        encode_trailers([("A", "b"), field])
+
+
+def test_a_pair_in_a_list_is_a_trailer_too() -> None:
+    fields: Any = [["A", "b"], *CIMultiDict({"C": "d"}).items()]
+    assert encode_trailers(fields) == b"A: b\r\nC: d\r\n\r\n"
 
 
 def test_a_trailer_value_is_checked_like_that_of_a_field() -> None:
