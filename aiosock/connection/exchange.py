@@ -256,7 +256,12 @@ class Exchange:
 
     def _request_trailers(self) -> list[tuple[str, str]]:
         trailers = cast("Trailers", self.request.extensions.get("trailers", ()))
-        return list(trailers() if callable(trailers) else trailers)
+        given = trailers() if callable(trailers) else trailers
+        if not isinstance(given, Iterable):
+            raise UsageError(
+                f"the extension trailers is pairs, or a function that returns them, not {type(given).__name__}"
+            )
+        return list(given)
 
     def _start_sending(self) -> None:
         self._continue_by = None
@@ -319,15 +324,28 @@ class Exchange:
         response = assemble(event, self.request, self, self._timings, self._connection_info)
         if protocol.state == "switched":
             self._switched = True
-            self._stop_sending()
-            self.lift_deadline()
-            response.stream = UpgradedStream(self._stream, protocol.take_rest(), self.abort)
+            response.stream = self._hand_over()
         elif (not protocol.sending_done or self._stream.unsent) and (
             # A body that still waits for its 100 is not wanted either: the server has made up its mind.
-            event.status_code >= 300 or protocol.response_closes or self._continue_by is not None
+            protocol.rest_unwanted or self._continue_by is not None
         ):
             self._stop_sending()
         return response
+
+    def _hand_over(self) -> UpgradedStream:
+        """The connection speaks another protocol, once the whole request is sent (RFC 9110, 7.8)."""
+        self.lift_deadline()
+        if self._continue_by is not None:
+            self._start_sending()
+        sent = None if self._sender is None else self._wait_until_sent
+        return UpgradedStream(self._stream, self._protocol.take_rest(), self.abort, sent)
+
+    async def _wait_until_sent(self) -> None:
+        """Return when the request's body is sent; whoever is cancelled here leaves the sending alone."""
+        if self._sender is not None and not self._sender.done():
+            await asyncio.wait([self._sender])
+        if self._send_failure is not None:
+            raise self._send_failure
 
     def _on_informational(self, event: InformationalReceived, seen: list[Response]) -> None:
         response = Response(event.status_code, headers=event.headers, reason=event.reason, request=self.request)
@@ -556,39 +574,34 @@ class Exchange:
         self._owner.adopt(drain)
 
     def _drain_ready(self) -> int:
-        """Throw away what is there already; return how much more may be drained."""
+        """Throw away what is there already; return how many bytes more may be read for that."""
         allowed = MAX_DRAIN_BYTES
-        protocol = self._protocol
-        while allowed > 0:
-            event = protocol.next_event()
-            if isinstance(event, BodyData):
-                allowed -= len(event.data)
-            elif isinstance(event, BodyEnded):
-                self._end_body(event)
-                self._release()
+        while not self._drain_buffered():
+            data = self._stream.read_ready() if allowed > 0 else None
+            if data is None:
                 break
-            else:
-                data = self._stream.read_ready()
-                if data is None:
-                    break
-                protocol.receive_data(data)
+            allowed -= len(data)
+            self._protocol.receive_data(data)
         return allowed
 
     async def _drain(self, allowed: int) -> None:
-        protocol = self._protocol
         deadline = self._loop.time() + DRAIN_SECONDS
         try:
-            while allowed > 0:
-                event = protocol.next_event()
-                if isinstance(event, BodyData):
-                    allowed -= len(event.data)
-                elif isinstance(event, BodyEnded):
-                    self._release()
-                    return
-                else:
-                    protocol.receive_data(await self._stream.read(deadline))
+            while not self._drain_buffered() and allowed > 0:
+                data = await self._stream.read(deadline)
+                allowed -= len(data)
+                self._protocol.receive_data(data)
         except AiosockError:
             return  # It did not drain, and nobody waits for the rest.
+
+    def _drain_buffered(self) -> bool:
+        """Throw away what was received, which costs nothing; return whether that was all, and the exchange is over."""
+        while (event := self._protocol.next_event()) is not NEED_DATA:
+            if isinstance(event, BodyEnded):
+                self._end_body(event)
+                self._release()
+                return True
+        return False
 
     def abort(self) -> None:
         """Close the connection at once; awaits nothing."""

@@ -455,6 +455,25 @@ def test_an_answer_with_an_end_of_file_behind_it_is_whole_and_the_last() -> None
     assert not connection.reusable
 
 
+@pytest.mark.parametrize(
+    ("data", "unwanted"),
+    [
+        (b"HTTP/1.1 299 OK\r\nContent-Length: 1\r\n\r\n", False),
+        (b"HTTP/1.1 300 Choices\r\nContent-Length: 1\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: x\r\nConnection: Close\r\n\r\n", True),
+        (b"HTTP/1.1 100 Continue\r\nConnection: close\r\n\r\n", False),
+        # The connection ends after these, but that is no word against the request.
+        (b"HTTP/1.1 200 OK\r\n\r\n", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", False),
+    ],
+)
+def test_it_knows_whether_the_rest_of_the_request_is_wanted(data: bytes, unwanted: bool) -> None:
+    connection = opened("POST", CHUNKED)
+    connection.receive_data(data)
+    take(connection)
+    assert connection.rest_unwanted is unwanted
+
+
 def test_whether_the_answer_closes_is_known_from_its_head_on() -> None:
     connection = opened()
     assert connection.response_closes
