@@ -354,7 +354,10 @@ class Exchange:
             self._start_sending()
         listener = self.request.extensions.get("on_informational")
         if listener is not None:
-            listener(response)
+            returned = listener(response)
+            if asyncio.iscoroutine(returned):
+                returned.close()
+                raise UsageError("on_informational: takes a plain function, not one that has to be awaited")
 
     async def receive(self) -> bytes:
         """

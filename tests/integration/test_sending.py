@@ -324,6 +324,21 @@ async def test_an_exception_of_on_informational_reaches_the_caller() -> None:
         await settled(client)
 
 
+async def test_what_would_have_to_be_awaited_cannot_be_told_of_informational_answers() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+        await peer.wait_disconnect()
+
+    async def listen(answer: aiosock.Response) -> None:
+        raise AssertionError("never run")
+
+    async with Server(script) as server, checked_client() as client:
+        with pytest.raises(aiosock.UsageError, match="on_informational: takes a plain function"):
+            await client.get(server.url, on_informational=listen)  # type: ignore[arg-type]  # that is the point
+        await settled(client)
+
+
 async def test_101_hands_over_the_connection_with_what_was_already_read() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()

@@ -35,7 +35,7 @@ class FieldSection:
         chunked: The body is sent chunked.
         has_body: A body follows.
         closes: They say that the connection ends after the answer.
-        expects_continue: The body waits for 100 (Continue).
+        expects_continue: There is a body, and it waits for 100 (Continue).
         offers_upgrade: They offer another protocol.
 
     Raises:
@@ -61,6 +61,7 @@ class FieldSection:
         self.host: str | None = None
         known_names = grammar.KNOWN_NAMES
         lines: list[str] = [""]
+        expectations: list[str] = []
         length: str | None = None
         transfer: list[str] = []
         for name, value in fields:
@@ -84,13 +85,19 @@ class FieldSection:
                 elif folded == "connection":
                     self.closes |= "close" in grammar.split_list([value])
                 elif folded == "expect":
-                    self.expects_continue |= value.strip(" \t").lower() == "100-continue"
+                    if value.strip(" \t").lower() == "100-continue":
+                        expectations.append("".join((name, ": ", value)))
+                        continue
                 else:
                     self.offers_upgrade = True
             # Their characters, whatever a subclass of str makes of being formatted: what is equal is sent alike.
             lines.append("".join((name, ": ", value)))
         self._frame(length, transfer)
         self.has_body = self.chunked or self.content_length > 0
+        if self.has_body and expectations:
+            # A request without content must not have it (RFC 9110, 10.1.1), as one that was redirected may.
+            self.expects_continue = True
+            lines += expectations
         self.encoded = _encode([*lines, "", ""])
 
     def _frame(self, length: str | None, transfer: list[str]) -> None:

@@ -305,6 +305,14 @@ def test_the_head_knows_whether_the_body_waits_for_100(fields: list[tuple[str, s
     assert RequestHead("POST", "/", "a", [*fields, ("Content-Length", "1")]).expects_continue is expects
 
 
+@pytest.mark.parametrize("length", [(), (("Content-Length", "0"),)], ids=["no body", "an empty one"])
+def test_a_request_without_content_expects_nothing(length: tuple[tuple[str, str], ...]) -> None:
+    head = RequestHead("GET", "/", "a", [("A", "b"), ("Expect", "100-continue"), ("Expect", "other"), *length])
+    assert not head.expects_continue
+    assert b"100-continue" not in head.encoded
+    assert head.encoded.startswith(b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nExpect: other\r\n")
+
+
 @pytest.mark.parametrize(
     ("fields", "offers"),
     [
