@@ -429,7 +429,7 @@ async def test_a_request_that_is_alone_leaves_at_once(ends: Ends) -> None:
 async def test_requests_of_one_turn_leave_together_at_its_end_in_order(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiosock.connection.exchange.perf_counter", lambda: 5.0)
+    monkeypatch.setattr("aiosock.connection.outgoing.perf_counter", lambda: 5.0)
     outbox, owner = ends.open(4), Owner()
     order = [2, 0, 3, 1]
     exchanges = {number: start(ends.connections[number], get(number), owner) for number in order}
@@ -446,7 +446,7 @@ async def test_requests_of_one_turn_leave_together_at_its_end_in_order(
 
 async def test_in_a_slow_turn_requests_do_not_wait_for_its_end(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 5.0
-    monkeypatch.setattr("aiosock.connection.exchange.perf_counter", lambda: now)
+    monkeypatch.setattr("aiosock.connection.outgoing.perf_counter", lambda: now)
     ends.open(3)
     owner = Owner()
     exchanges = [start(connection, get(number), owner) for number, connection in enumerate(ends.connections)]

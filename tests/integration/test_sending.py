@@ -290,7 +290,7 @@ async def test_a_body_that_waits_is_not_sent_when_the_answer_is_final() -> None:
 
 
 async def test_the_wait_for_100_continue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiosock.connection.exchange.EXPECT_SECONDS", 0.02)
+    monkeypatch.setattr("aiosock.connection.outgoing.EXPECT_SECONDS", 0.02)
 
     async def script(peer: Peer) -> None:
         head = await peer.read_head()
