@@ -12,7 +12,6 @@ import asyncio
 import math
 import warnings
 from time import perf_counter
-from typing import Protocol
 
 from multidict import CIMultiDict
 
@@ -20,9 +19,10 @@ from aiosock.config import Timeout
 from aiosock.connection.draining import DRAIN_SECONDS, drain, drain_ready
 from aiosock.connection.http1 import Connection
 from aiosock.connection.incoming import CLOCK_SECONDS, Incoming
+from aiosock.connection.outgoing import Owner
 from aiosock.connection.repeating import is_stale, may_be_repeated
 from aiosock.connection.upgrade import UpgradedStream
-from aiosock.connection.upload import Keeper, Upload
+from aiosock.connection.upload import Upload
 from aiosock.errors import (
     AiosockError,
     RemoteProtocolError,
@@ -36,13 +36,7 @@ from aiosock.message.response import Response, assemble
 from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.protocol.http1 import NEED_DATA, BodyData, BodyEnded, InformationalReceived, RequestHead, ResponseStarted
 
-
-class Owner(Keeper, Protocol):
-    """Who takes a connection back, and looks after the tasks that outlive an exchange: the pool."""
-
-    def release(self, connection: Connection) -> None:
-        """Take back a connection whose exchange is over."""
-        ...
+__all__ = ["Exchange", "Owner"]
 
 
 class Exchange(Incoming):
@@ -69,8 +63,6 @@ class Exchange(Incoming):
         "_whole_wanted",
         "trailers",
     )
-
-    _owner: Owner
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable
 from time import perf_counter
-from typing import Final, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias, cast
 
 from aiosock.config import Timeout
 from aiosock.connection.http1 import Connection
@@ -19,7 +19,7 @@ from aiosock.message.body import Body, BytesBody
 from aiosock.message.request import Request
 from aiosock.message.transit import Timings
 from aiosock.network.stream import ONE_SEND_BYTES, Stream
-from aiosock.protocol.http1 import Connection as Protocol
+from aiosock.protocol import http1
 from aiosock.protocol.http1 import RequestHead
 
 EXPECT_SECONDS: Final = 1.0
@@ -30,6 +30,14 @@ MAX_DIRECT_BYTES: Final = 256 * 1024
 
 Fields: TypeAlias = Iterable[tuple[str, str]]
 Trailers: TypeAlias = Fields | Callable[[], Fields]
+
+
+class Owner(Keeper, Protocol):
+    """Who takes a connection back, and looks after the tasks that outlive an exchange: the pool."""
+
+    def release(self, connection: Connection) -> None:
+        """Take back a connection whose exchange is over."""
+        ...
 
 
 class Outgoing:
@@ -64,9 +72,9 @@ class Outgoing:
     connection: Connection
     request: Request
     _stream: Stream
-    _protocol: Protocol
+    _protocol: http1.Connection
     _head: RequestHead
-    _owner: Keeper
+    _owner: Owner
     _loop: asyncio.AbstractEventLoop
     _timeout: Timeout
     _deadline: float
