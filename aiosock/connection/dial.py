@@ -41,6 +41,14 @@ How often a proxy is asked for one tunnel: Basic, Digest, a nonce that was stale
 SOCKS, for how many addresses of a name.
 """
 
+SOCKS_VERSIONS: Final[dict[str, Version]] = {
+    "socks4": "socks4",
+    "socks4a": "socks4a",
+    "socks5": "socks5",
+    # The same to the proxy; it is told the name.
+    "socks5h": "socks5",
+}
+
 
 class Origin(NamedTuple):
     """
@@ -258,7 +266,7 @@ class Dialer:
         started = perf_counter()
         hosts = (await self._targets(origin, proxy, report))[:MAX_ASKING]
         looked_up = None if hosts == [origin.host] else perf_counter() - started
-        version: Version = "socks5" if proxy.scheme == "socks5h" else proxy.scheme  # type: ignore[assignment]  # the others are its own
+        version = SOCKS_VERSIONS[proxy.scheme]
         while True:
             handshake = Handshake(version, hosts.pop(0), origin.port, proxy.auth)
             stream, dns = await self._reach(proxy, origin, report)

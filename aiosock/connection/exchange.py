@@ -2,8 +2,8 @@
 An exchange: one request and its answer on a connection.
 
 The answer is read while the body is still being sent: what the stream cannot send at once it sends by itself, and a
-body that has to be waited for is pumped by one child task. Whatever goes wrong, cancellation included, closes the
-connection in the same step, awaiting nothing.
+body that has to be waited for is uploaded by one child task. Both halves meet here. Whatever goes wrong, cancellation
+included, closes the connection in the same step, awaiting nothing.
 """
 
 from __future__ import annotations
@@ -11,67 +11,35 @@ from __future__ import annotations
 import asyncio
 import math
 import warnings
-from collections.abc import Callable, Iterable
 from time import perf_counter
-from typing import Final, Protocol, TypeAlias, cast
 
 from multidict import CIMultiDict
 
-from aiosock.config import IDEMPOTENT_METHODS, Timeout
+from aiosock.config import Timeout
+from aiosock.connection.draining import DRAIN_SECONDS, drain, drain_ready
 from aiosock.connection.http1 import Connection
-from aiosock.connection.sending import BodySender
+from aiosock.connection.incoming import CLOCK_SECONDS, Incoming
+from aiosock.connection.outgoing import Owner
+from aiosock.connection.repeating import is_stale, may_be_repeated
 from aiosock.connection.upgrade import UpgradedStream
+from aiosock.connection.upload import Upload
 from aiosock.errors import (
     AiosockError,
-    IncompleteBody,
-    ReadError,
-    ReadTimeout,
     RemoteProtocolError,
-    ServerDisconnected,
     StreamConsumed,
-    TotalTimeout,
-    TruncatedStream,
     UsageError,
     WriteError,
     WriteTimeout,
 )
-from aiosock.message.body import Body, BytesBody
 from aiosock.message.request import Request
 from aiosock.message.response import Response, assemble
 from aiosock.message.transit import ConnectionInfo, Timings
-from aiosock.network.fault import is_disconnect
-from aiosock.network.stream import ONE_SEND_BYTES
 from aiosock.protocol.http1 import NEED_DATA, BodyData, BodyEnded, InformationalReceived, RequestHead, ResponseStarted
 
-EXPECT_SECONDS: Final = 1.0
-"""How long a body waits for 100 (Continue) before it is sent all the same (RFC 9110, 10.1.1)."""
-
-MAX_DIRECT_BYTES: Final = 256 * 1024
-"""A body of bytes up to this size is handed to the stream whole, without a task."""
-
-CLOCK_SECONDS: Final = 0.005
-"""How far ahead of a deadline a loop's clock may be when it wakes us for it."""
-
-MAX_DRAIN_BYTES: Final = 64 * 1024
-DRAIN_SECONDS: Final = 0.5
-
-Fields: TypeAlias = Iterable[tuple[str, str]]
-Trailers: TypeAlias = Fields | Callable[[], Fields]
+__all__ = ["Exchange", "Owner"]
 
 
-class Owner(Protocol):
-    """Who takes a connection back, and looks after the tasks that outlive an exchange: the pool."""
-
-    def release(self, connection: Connection) -> None:
-        """Take back a connection whose exchange is over."""
-        ...
-
-    def adopt(self, task: asyncio.Task[None]) -> None:
-        """See a task to its end when the client is closed."""
-        ...
-
-
-class Exchange:
+class Exchange(Incoming):
     """
     One request and its answer; the response's `BodySource`.
 
@@ -87,31 +55,12 @@ class Exchange:
 
     __slots__ = (
         "_complete",
-        "_continue_by",
-        "_deadline",
         "_draining",
-        "_head",
-        "_loop",
-        "_nothing_written",
         "_number",
-        "_outgoing",
-        "_over",
-        "_owner",
-        "_protocol",
         "_reading",
-        "_received",
-        "_send_failure",
-        "_sender",
-        "_sent_at",
-        "_stopped",
-        "_stream",
         "_switched",
-        "_timeout",
-        "_timings",
         "_untouched",
         "_whole_wanted",
-        "connection",
-        "request",
         "trailers",
     )
 
@@ -137,11 +86,10 @@ class Exchange:
         self._timeout = timeout
         self._deadline = deadline
         self._timings = timings
-        self._sender: asyncio.Task[None] | None = None
+        self._upload: Upload | None = None
         self._sent_at = 0.0
-        self._send_failure: Exception | None = None
         self._stopped = False
-        self._continue_by: float | None = None
+        self._continue_by = None
         self._received = 0
         self._reading = False
         self._draining = False
@@ -151,8 +99,7 @@ class Exchange:
         self._whole_wanted = False
         self._complete = False
         self._over = False
-        # What waits to depart; None once it has.
-        self._outgoing: bytes | None = None
+        self._outgoing = None
         connection.outbox.under_way += 1
 
     async def begin(self) -> Response:
@@ -185,7 +132,7 @@ class Exchange:
             return response
         except BaseException as error:
             self._nothing_written |= self._outgoing is not None
-            self._untouched = protocol.awaits_first_byte and _is_stale(error)
+            self._untouched = protocol.awaits_first_byte and is_stale(error)
             self.abort()
             raise
 
@@ -197,121 +144,11 @@ class Exchange:
         The connection was a reused one that turned out to be closed before a byte of the answer came, and either
         no byte of the request was written or the method is idempotent; and the body can be sent again.
         """
-        request = self.request
-        body = request.body
         return (
             self._untouched
             and self.connection.requests_served > 1
-            and (body is None or body.replayable)
-            and (
-                self._nothing_written or self._head.method in IDEMPOTENT_METHODS or "Idempotency-Key" in request.headers
-            )
+            and may_be_repeated(self.request, nothing_written=self._nothing_written)
         )
-
-    # Sending
-
-    def _send(self) -> None:
-        head, body, protocol = self._head, self.request.body, self._protocol
-        data = protocol.send_request(head)
-        pumped = False
-        if body is None:
-            if head.has_body:
-                data += protocol.send_end()
-        elif head.expects_continue:
-            self._continue_by = self._loop.time() + EXPECT_SECONDS
-        elif isinstance(body, BytesBody) and len(body.data) <= MAX_DIRECT_BYTES:
-            content = protocol.send_data(body.data) if body.data else b""
-            data = b"".join((data, content, protocol.send_end(self._request_trailers())))
-        else:
-            pumped = True
-        self._outgoing = data
-        outbox = self.connection.outbox
-        if pumped:
-            self.depart()
-            self._start_sending()
-        elif outbox.under_way > 1:
-            outbox.post(self, self._timings.acquired_at or perf_counter())
-        else:
-            self.depart()
-
-    def depart(self, late: bool = False) -> None:
-        """
-        Write what is the whole request, or its first part; called by the outbox.
-
-        Args:
-            late: So much time has passed that the connection may have ended since it was looked at.
-        """
-        data = self._outgoing
-        if data is None or self._over:
-            return
-        stream = self._stream
-        if late and not self.connection.is_alive():
-            stream.interrupt(ServerDisconnected("the server closed the connection before the request left"))
-            return
-        self._outgoing = None
-        stream.write(data)
-        self._nothing_written = stream.write_error is not None and len(data) <= ONE_SEND_BYTES
-        if self._continue_by is None:
-            self._timings.sent_at = perf_counter()
-
-    def _request_trailers(self) -> list[tuple[str, str]]:
-        trailers = cast("Trailers", self.request.extensions.get("trailers", ()))
-        return list(trailers() if callable(trailers) else trailers)
-
-    def _start_sending(self) -> None:
-        self._continue_by = None
-        if self.request.body is None:
-            return
-        self._sender = self._loop.create_task(self._send_body(self.request.body))
-        self._owner.adopt(self._sender)
-
-    async def _send_body(self, body: Body) -> None:
-        """Pump the body; the child task of an exchange whose body has to be waited for."""
-        protocol, stream = self._protocol, self._stream
-        try:
-            await self._body_sender().send(body)
-            stream.write(protocol.send_end(self._request_trailers()))
-            await stream.drain()
-            self._count_as_sent()
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # Nobody called this task off: something that the user's body waited for was cancelled.
-            self._send_failure = UsageError("what the request body waited for was cancelled")
-            self._send_failure.__cause__ = error
-            stream.interrupt(self._send_failure)
-        except Exception as error:
-            # When writing failed, the reading side first sees whether the server has answered. Else it is the user's
-            # body that failed, or broke its promise: whoever waits for the answer is told.
-            if stream.write_error is None:
-                self._send_failure = error
-                stream.interrupt(error)
-
-    def _body_sender(self) -> BodySender:
-        return BodySender(self._stream, self._protocol, self._head)
-
-    def _count_as_sent(self) -> None:
-        self._sent_at = self._loop.time()
-        self._timings.sent_at = perf_counter()
-
-    def _limit_writes(self, deadline: float) -> None:
-        seconds = self._timeout.write
-        self._stream.limit_writes(math.inf if seconds is None else seconds, deadline)
-
-    @property
-    def _is_sending(self) -> bool:
-        return (self._sender is not None and not self._sender.done()) or self._stream.unsent
-
-    def _stop_sending(self) -> None:
-        """The answer is here, and the server does not want the rest."""
-        self._stopped = True
-        if self._sender is not None:
-            self._sender.cancel()
-        self._continue_by = None
-        self._stream.limit_writes(math.inf, math.inf)
-
-    # Receiving
 
     def _respond(self, event: ResponseStarted) -> Response:
         protocol = self._protocol
@@ -319,15 +156,21 @@ class Exchange:
         response = assemble(event, self.request, self, self._timings, self._connection_info)
         if protocol.state == "switched":
             self._switched = True
-            self._stop_sending()
-            self.lift_deadline()
-            response.stream = UpgradedStream(self._stream, protocol.take_rest(), self.abort)
+            response.stream = self._hand_over()
         elif (not protocol.sending_done or self._stream.unsent) and (
             # A body that still waits for its 100 is not wanted either: the server has made up its mind.
-            event.status_code >= 300 or protocol.response_closes or self._continue_by is not None
+            protocol.rest_unwanted or self._continue_by is not None
         ):
             self._stop_sending()
         return response
+
+    def _hand_over(self) -> UpgradedStream:
+        """The connection speaks another protocol, once the whole request is sent (RFC 9110, 7.8)."""
+        self.lift_deadline()
+        if self._continue_by is not None:
+            self._start_sending()
+        sent = None if self._upload is None else self._wait_until_sent
+        return UpgradedStream(self._stream, self._protocol.take_rest(), self.abort, sent)
 
     def _on_informational(self, event: InformationalReceived, seen: list[Response]) -> None:
         response = Response(event.status_code, headers=event.headers, reason=event.reason, request=self.request)
@@ -336,7 +179,10 @@ class Exchange:
             self._start_sending()
         listener = self.request.extensions.get("on_informational")
         if listener is not None:
-            listener(response)
+            returned = listener(response)
+            if asyncio.iscoroutine(returned):
+                returned.close()
+                raise UsageError("on_informational: takes a plain function, not one that has to be awaited")
 
     async def receive(self) -> bytes:
         """
@@ -383,7 +229,7 @@ class Exchange:
         Then the connection is free at once. None where that is not so, or the request is still on its way out: the
         body, which is wanted whole, comes by `receive`. The short road of the many small answers.
         """
-        if self._sender is not None or self._over or self._stream.unsent:
+        if self._upload is not None or self._over or self._stream.unsent:
             return None
         whole = self._protocol.take_body()
         if whole is None:
@@ -404,15 +250,14 @@ class Exchange:
 
     async def _finish(self) -> None:
         """The answer is whole. A request body that is still on its way out goes on to its end."""
-        sender = self._sender
-        if sender is not None and not sender.done() and not self._stopped:
-            # Waited for and not awaited: that the server has enough of it is no error any more.
-            left = None if self._deadline == math.inf else max(self._deadline - self._loop.time(), 0.0)
-            await asyncio.wait([sender], timeout=left)
-            if not sender.done():
+        upload = self._upload
+        if upload is not None and upload.under_way and not self._stopped:
+            # That the server has enough of it is no error any more.
+            await upload.wait(None if self._deadline == math.inf else max(self._deadline - self._loop.time(), 0.0))
+            if upload.under_way:
                 raise self._total_timeout()
-        if self._send_failure is not None:
-            raise self._send_failure
+        if upload is not None and upload.failure is not None:
+            raise upload.failure
         if self._stream.unsent and not self._stopped:
             try:
                 await self._stream.drain()
@@ -421,97 +266,6 @@ class Exchange:
                     raise self._total_timeout() from None
         self._timings.ended_at = perf_counter()
         self._release()
-
-    async def _receive_more(self) -> None:
-        """Feed the protocol with what comes next, within the deadlines."""
-        stream, seconds = self._stream, self._timeout.read
-        idle_since = self._loop.time()
-        if idle_since >= self._deadline:
-            self.check_deadline()
-        while True:
-            sending = stream.unsent or (self._sender is not None and not self._sender.done())
-            deadline = self._deadline
-            if seconds is not None and idle_since + seconds < deadline:
-                deadline = idle_since + seconds
-            if self._continue_by is not None and self._continue_by < deadline:
-                deadline = self._continue_by
-            try:
-                data = await stream.read(deadline)
-            except Exception as error:
-                if self._send_failure is not None:
-                    raise self._send_failure from self._send_failure.__cause__
-                if isinstance(error, ReadTimeout):
-                    idle_since = self._after_read_timeout(error, deadline, idle_since, sending)
-                    continue
-                data = self._after_read_failure(error)
-            if not data:
-                self._raise_write_error()
-            self._protocol.receive_data(data)
-            return
-
-    async def _gather(self) -> None:
-        """
-        Feed the protocol with the rest of a body that is wanted whole, in pieces as large as the stream makes them.
-
-        The short road past `_receive_more`: the request is sent, and nothing else is waited for.
-        """
-        protocol, seconds = self._protocol, self._timeout.read
-        self.check_deadline()
-        try:
-            data = await self._stream.gather(
-                protocol.take_rest(), protocol.body_left or 0, math.inf if seconds is None else seconds, self._deadline
-            )
-        except ReadTimeout as error:
-            if self._deadline - self._loop.time() < CLOCK_SECONDS:
-                raise self._total_timeout() from error
-            raise self._read_timeout() from error
-        except Exception as error:
-            data = self._after_read_failure(error)
-        protocol.receive_data(data)
-
-    def _after_read_timeout(self, error: ReadTimeout, deadline: float, idle_since: float, was_sending: bool) -> float:
-        """Return since when there was no progress, if the pause is not over; raise if it is."""
-        if deadline == self._continue_by:
-            self._start_sending()
-            return idle_since
-        if deadline == self._deadline:
-            raise self._total_timeout() from error
-        # Sending is progress too: the pause is counted from its end.
-        if self._sent_at > idle_since and not self._is_sending:
-            return self._sent_at
-        if was_sending or self._is_sending:
-            return self._loop.time()
-        raise self._read_timeout() from error
-
-    def _after_read_failure(self, error: Exception) -> bytes:
-        """Raise what tells most about a read that failed; end of file where the protocol can tell more itself."""
-        if isinstance(error, WriteTimeout):
-            if self._deadline - self._loop.time() < CLOCK_SECONDS:
-                raise self._total_timeout() from error
-            raise WriteTimeout(f"nothing could be sent to {self._peer} for {self._timeout.write} s") from error
-        if isinstance(error, TruncatedStream):
-            if self._protocol.response_started:
-                raise IncompleteBody(f"the answer was cut after {self._received} bytes of its body: {error}") from error
-            return b""
-        self._raise_write_error()
-        raise error
-
-    def _raise_write_error(self) -> None:
-        """The connection ended without an answer: where sending failed first, that is the failure to report."""
-        failure = self._stream.write_error
-        if failure is not None and not self._protocol.response_started:
-            raise type(failure)(*failure.args) from failure
-
-    @property
-    def _peer(self) -> str:
-        return self._stream.info.remote_address
-
-    def _read_timeout(self) -> ReadTimeout:
-        return ReadTimeout(f"nothing came from {self._peer} for {self._timeout.read} s")
-
-    def _total_timeout(self) -> TotalTimeout:
-        stage = "reading the body" if self._protocol.response_started else "waiting for the answer"
-        return TotalTimeout(f"the request took longer than {self._timeout.total} s in all; it was {stage}")
 
     def check_deadline(self) -> None:
         """
@@ -540,61 +294,37 @@ class Exchange:
             self.abort()
             return
         try:
-            left = self._drain_ready()
+            end, left = drain_ready(self._protocol, self._stream)
         except AiosockError:
             self.abort()
             return
-        if self._over:
+        if end is not None:
+            self._end_body(end)
+            self._release()
             return
         if left <= 0 or (self._protocol.body_left or 0) > left or self._protocol.response_closes:
             self.abort()
             return
         self._draining = True
-        drain = self._loop.create_task(self._drain(left))
+        draining = self._loop.create_task(self._drain(left))
         # Not in the task itself: one that is cancelled before its first step would never get there.
-        drain.add_done_callback(lambda _: self.abort())
-        self._owner.adopt(drain)
+        draining.add_done_callback(lambda _: self.abort())
+        self._owner.adopt(draining)
 
-    def _drain_ready(self) -> int:
-        """Throw away what is there already; return how much more may be drained."""
-        allowed = MAX_DRAIN_BYTES
-        protocol = self._protocol
-        while allowed > 0:
-            event = protocol.next_event()
-            if isinstance(event, BodyData):
-                allowed -= len(event.data)
-            elif isinstance(event, BodyEnded):
-                self._end_body(event)
-                self._release()
-                break
-            else:
-                data = self._stream.read_ready()
-                if data is None:
-                    break
-                protocol.receive_data(data)
-        return allowed
-
-    async def _drain(self, allowed: int) -> None:
-        protocol = self._protocol
-        deadline = self._loop.time() + DRAIN_SECONDS
+    async def _drain(self, left: int) -> None:
         try:
-            while allowed > 0:
-                event = protocol.next_event()
-                if isinstance(event, BodyData):
-                    allowed -= len(event.data)
-                elif isinstance(event, BodyEnded):
-                    self._release()
-                    return
-                else:
-                    protocol.receive_data(await self._stream.read(deadline))
+            end = await drain(self._protocol, self._stream, left, self._loop.time() + DRAIN_SECONDS)
         except AiosockError:
-            return  # It did not drain, and nobody waits for the rest.
+            return  # Nobody waits for the rest.
+        if end is not None:
+            self._end_body(end)
+            self._release()
 
     def abort(self) -> None:
         """Close the connection at once; awaits nothing."""
         if not self._over:
-            if self._sender is not None:
-                self._sender.cancel()
+            if self._upload is not None:
+                self._upload.cancel()
             self.connection.abort()
             self._release()
 
@@ -615,16 +345,3 @@ class Exchange:
                 stacklevel=1,
             )
             self.abort()
-
-
-def _is_stale(error: BaseException) -> bool:
-    """The connection ended by end of file or reset, as one does that its server closed while it was idle."""
-    if isinstance(error, ServerDisconnected):
-        return True
-    if isinstance(error, (ReadError, WriteError)):
-        cause: BaseException | None = error
-        while cause is not None:
-            if is_disconnect(cause):
-                return True
-            cause = cause.__cause__
-    return False

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiosock.errors import UsageError
 from aiosock.network.stream import Stream
@@ -23,12 +23,20 @@ class UpgradedStream:
         stream: The connection's.
         rest: What came with the answer's head already.
         abort: Gives the connection up.
+        sent: Returns when the request is sent, which nothing may be sent ahead of; None where it is.
     """
 
-    def __init__(self, stream: Stream, rest: bytes, abort: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        rest: bytes,
+        abort: Callable[[], None],
+        sent: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._stream = stream
         self._rest = rest
         self._abort = abort
+        self._sent = sent
         self._is_read = False
         # The read under way; it goes on when who waits for it is called off.
         self._reading: asyncio.Future[bytes] | None = None
@@ -65,14 +73,25 @@ class UpgradedStream:
         self._reading = None
         return reading.result()
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
         """
         Send bytes; returns when they are handed to the system. A call that is cancelled may still send them all.
+
+        Where the server switched before it had the whole request, the rest of that goes first (RFC 9110, 7.8).
 
         Raises:
             WriteError: The connection broke, or was closed on this side.
             WriteTimeout: Nothing could be sent for ``Timeout.write`` seconds; nothing more can be.
+            UsageError: The data are no bytes.
+            Exception: Whatever the body of that request raised.
         """
+        if not isinstance(data, bytes):
+            if not isinstance(data, (bytearray, memoryview)):
+                raise UsageError(f"data: bytes are sent, not {type(data).__name__}")
+            # What is not sent at once is kept, and must not change.
+            data = bytes(data)
+        if self._sent is not None:
+            await self._sent()
         self._stream.write(data)
         await self._stream.drain()
 

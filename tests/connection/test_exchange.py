@@ -154,6 +154,24 @@ async def test_an_unread_rest_that_breaks_the_protocol_closes_the_connection(por
         assert not connection.reusable
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_rest_that_was_received_is_thrown_away_however_much_it_is(portable: bool, chunked: bool) -> None:
+    body = b"x" * 200_000
+    framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + framed if chunked else response(body=body)
+    async with Server.answering(answer) as server:
+        connection, owner = await connect(server, portable), Owner()
+        exchange = start(connection, Request("GET", server.url), owner)
+        await exchange.begin()
+        protocol = connection._protocol
+        while protocol.buffered < (len(framed) if chunked else len(body)):
+            protocol.receive_data(await connection.stream.read(math.inf))
+        exchange.close()
+        assert owner.released == [connection]
+        assert connection.capacity == 1
+        connection.close()
+
+
 async def test_a_rest_that_comes_late_and_is_wrong_closes_the_connection(portable: bool) -> None:
     gate = asyncio.Event()
 
@@ -414,7 +432,7 @@ async def test_a_request_that_is_alone_leaves_at_once(ends: Ends) -> None:
 async def test_requests_of_one_turn_leave_together_at_its_end_in_order(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiosock.connection.exchange.perf_counter", lambda: 5.0)
+    monkeypatch.setattr("aiosock.connection.outgoing.perf_counter", lambda: 5.0)
     outbox, owner = ends.open(4), Owner()
     order = [2, 0, 3, 1]
     exchanges = {number: start(ends.connections[number], get(number), owner) for number in order}
@@ -431,7 +449,7 @@ async def test_requests_of_one_turn_leave_together_at_its_end_in_order(
 
 async def test_in_a_slow_turn_requests_do_not_wait_for_its_end(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 5.0
-    monkeypatch.setattr("aiosock.connection.exchange.perf_counter", lambda: now)
+    monkeypatch.setattr("aiosock.connection.outgoing.perf_counter", lambda: now)
     ends.open(3)
     owner = Owner()
     exchanges = [start(connection, get(number), owner) for number, connection in enumerate(ends.connections)]

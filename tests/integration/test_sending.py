@@ -11,7 +11,7 @@ import pytest
 
 import aiosock
 from aiosock.testing import Peer, Server, response
-from tests.kit.clients import checked_client, settled
+from tests.kit.clients import check, checked_client, settled
 
 OK = response(body=b"ok")
 MANY = 20 * 1024 * 1024
@@ -121,19 +121,29 @@ async def test_an_early_refusal_is_read_although_the_server_closes_at_once() -> 
         assert (answer.status_code, answer.text) == (401, "who are you?")
 
 
-async def test_an_early_success_goes_on_sending_while_the_caller_reads() -> None:
+@pytest.mark.parametrize(
+    ("head", "chunked"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\n\r\n", False),
+        (b"HTTP/1.0 200 OK\r\n\r\n", False),
+    ],
+    ids=["chunked", "until close", "HTTP/1.0"],
+)
+async def test_an_early_success_goes_on_sending_while_the_caller_reads(head: bytes, chunked: bool) -> None:
     received = bytearray()
 
     async def script(peer: Peer) -> None:
-        head = await peer.read_head()
-        assert head is not None
-        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        body = peer.open_body(head)
+        request = await peer.read_head()
+        assert request is not None
+        await peer.send(head)
+        body = peer.open_body(request)
         while piece := await body.read():
             received.extend(piece)
-            await peer.send(b"%x\r\n%b\r\n" % (len(piece), piece))
-        await peer.send(b"0\r\n\r\n")
-        await peer.wait_disconnect()
+            await peer.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        if chunked:
+            await peer.send(b"0\r\n\r\n")
+            await peer.wait_disconnect()
 
     async def slowly() -> AsyncIterator[bytes]:
         for number in range(5):
@@ -145,7 +155,8 @@ async def test_an_early_success_goes_on_sending_while_the_caller_reads() -> None
     async with Server(script) as server, checked_client() as client:
         async with client.stream("POST", server.url, content=slowly()) as answer:
             assert [line async for line in answer.iter_lines()] == [f"line {number}" for number in range(5)]
-        assert client.pool.idle == 1
+        assert client.pool.idle == chunked
+        check(client)
 
 
 async def test_the_call_returns_when_the_body_is_sent_although_the_answer_was_whole_before() -> None:
@@ -231,6 +242,17 @@ async def test_trailers_follow_a_chunked_body() -> None:
         assert list(server.requests[0].trailers) == [("Checksum", "abc")]
 
 
+@pytest.mark.parametrize("given", [5, lambda: None, {"Checksum": "abc"}, lambda: ["ab"], [("Checksum", b"abc")]])
+@pytest.mark.parametrize("in_pieces", [True, False])
+async def test_trailers_that_are_none_are_refused_in_words(given: object, in_pieces: bool) -> None:
+    async with Server.answering(OK) as server, checked_client() as client:
+        content = pieces(b"x") if in_pieces else b"x"
+        chunked = {"Transfer-Encoding": "chunked"}
+        with pytest.raises(aiosock.UsageError, match="the extension trailers is pairs|a trailer is a pair"):
+            await client.post(server.url, content=content, headers=chunked, extensions={"trailers": given})
+        await settled(client)
+
+
 async def test_a_body_waits_for_100_continue() -> None:
     async def script(peer: Peer) -> None:
         head = await peer.read_head()
@@ -268,7 +290,7 @@ async def test_a_body_that_waits_is_not_sent_when_the_answer_is_final() -> None:
 
 
 async def test_the_wait_for_100_continue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiosock.connection.exchange.EXPECT_SECONDS", 0.02)
+    monkeypatch.setattr("aiosock.connection.outgoing.EXPECT_SECONDS", 0.02)
 
     async def script(peer: Peer) -> None:
         head = await peer.read_head()
@@ -299,6 +321,21 @@ async def test_an_exception_of_on_informational_reaches_the_caller() -> None:
     async with Server.answering(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK) as server, checked_client() as client:
         with pytest.raises(Broken):
             await client.get(server.url, on_informational=fail)
+        await settled(client)
+
+
+async def test_what_would_have_to_be_awaited_cannot_be_told_of_informational_answers() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+        await peer.wait_disconnect()
+
+    async def listen(answer: aiosock.Response) -> None:
+        raise AssertionError("never run")
+
+    async with Server(script) as server, checked_client() as client:
+        with pytest.raises(aiosock.UsageError, match="on_informational: takes a plain function"):
+            await client.get(server.url, on_informational=listen)  # type: ignore[arg-type]  # that is the point
         await settled(client)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from ssl import SSLContext
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -21,10 +22,12 @@ from tests.kit.clients import checked_client, settled
 SHORT = 0.05
 LARGE = 8 * 1024 * 1024
 PIECE = bytes(range(256)) * 256
+MANY = 320  # pieces: more than sockets hold
 OFFER = {"Upgrade": "echo", "Connection": "upgrade"}
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"
 
 Script = Callable[[Peer], Any]
+Serving = Callable[..., AbstractAsyncContextManager[tuple[aiosock.Client, str]]]
 Upgraded = Callable[..., AbstractAsyncContextManager[tuple[aiosock.Client, ByteStream]]]
 
 
@@ -51,26 +54,37 @@ async def listen(peer: Peer) -> None:
 
 
 @pytest.fixture(params=["plain", "TLS"])
-def upgraded(request: pytest.FixtureRequest) -> Upgraded:
-    """A client with a stream to a peer that plays a script after 101, over TCP and over TLS."""
+def serving(request: pytest.FixtureRequest) -> Serving:
+    """A server that plays a script, over TCP and over TLS, and a client for it."""
     secure = request.param == "TLS"
     context: SSLContext | None = request.getfixturevalue("server_context") if secure else None
     trust = {"verify": request.getfixturevalue("ca_file")} if secure else {}
+
+    @asynccontextmanager
+    async def serve(script: Script, **options: Any) -> AsyncIterator[tuple[aiosock.Client, str]]:
+        async with Server(script, ssl=context) as server, checked_client(**trust, **options) as client:
+            yield client, server.url
+            await settled(client)
+            assert client.pool.idle == 0
+
+    return serve
+
+
+@pytest.fixture
+def upgraded(serving: Serving) -> Upgraded:
+    """A client with a stream to a peer that plays a script after 101."""
 
     @asynccontextmanager
     async def connect(
         then: Script, first: bytes = b"", **options: Any
     ) -> AsyncIterator[tuple[aiosock.Client, ByteStream]]:
         async with (
-            Server(switching(then, first), ssl=context) as server,
-            checked_client(**trust, **options) as client,
+            serving(switching(then, first), **options) as (client, url),
+            client.stream("GET", url, headers=OFFER) as answer,
         ):
-            async with client.stream("GET", server.url, headers=OFFER) as answer:
-                assert (answer.status_code, answer.headers["Upgrade"]) == (101, "echo")
-                assert answer.stream is not None
-                yield client, answer.stream
-            await settled(client)
-            assert client.pool.idle == 0
+            assert (answer.status_code, answer.headers["Upgrade"]) == (101, "echo")
+            assert answer.stream is not None
+            yield client, answer.stream
 
     return connect
 
@@ -268,6 +282,26 @@ async def test_a_call_bounds_the_writes_of_its_stream_too() -> None:
         await answer.close()
 
 
+@pytest.mark.parametrize(
+    "data",
+    [bytearray(b"abc"), memoryview(b"abc"), memoryview(b"a-b-c")[::2]],
+    ids=["bytearray", "memoryview", "strided"],
+)
+async def test_what_is_like_bytes_is_written_too(upgraded: Upgraded, data: bytes) -> None:
+    async with upgraded(echo) as (_, stream):
+        await stream.write(data)
+        assert await read_exactly(stream, 3) == b"abc"
+
+
+@pytest.mark.parametrize("data", ["abc", 3, None, [b"abc"]])
+async def test_what_is_no_bytes_is_not_written(upgraded: Upgraded, data: Any) -> None:
+    async with upgraded(echo) as (_, stream):
+        with pytest.raises(aiosock.UsageError, match=f"^data: bytes are sent, not {type(data).__name__}$"):
+            await stream.write(data)
+        await stream.write(b"x")
+        assert await stream.read() == b"x"
+
+
 async def test_a_cancelled_write_is_sent_all_the_same(upgraded: Upgraded) -> None:
     gate = asyncio.Event()
 
@@ -436,6 +470,111 @@ async def test_a_post_may_be_upgraded_once_its_body_is_sent() -> None:
                 assert answer.stream is not None
                 assert await answer.stream.read() == b"hello"
             await settled(client)
+
+
+class Early:
+    """A server that switches before it has read the request's body, and reads that, and what follows, when told to."""
+
+    def __init__(self) -> None:
+        self.reads_on = asyncio.Event()
+        self.body = b""
+        self.behind = b""
+
+    async def __call__(self, peer: Peer) -> None:
+        request = await peer.read_head()
+        assert request is not None
+        await peer.send(SWITCHING + b"hi")
+        await self.reads_on.wait()
+        self.body = await peer.read_body(request)
+        while data := await peer.read():
+            self.behind += data
+
+
+def in_pieces(content: bytes) -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), len(PIECE)):
+            yield content[start : start + len(PIECE)]
+
+    return pieces()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[BinaryIO]:
+    path = tmp_path / "body"
+    path.write_bytes(PIECE * MANY)
+    with path.open("rb") as file:
+        yield file
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces", "file"])
+async def test_nothing_is_written_ahead_of_the_rest_of_the_request(kind: str, file: BinaryIO, serving: Serving) -> None:
+    body, early = PIECE * MANY, Early()
+    content = {"bytes": body, "pieces": in_pieces(body), "file": file}[kind]
+    async with (
+        serving(early) as (client, url),
+        client.stream("POST", url, headers=OFFER, content=content) as answer,
+    ):
+        assert answer.stream is not None
+        # The server speaks the new protocol already.
+        assert await read_exactly(answer.stream, 2) == b"hi"
+        called_off = asyncio.create_task(answer.stream.write(b"no"))
+        writing = asyncio.create_task(answer.stream.write(b"first"))
+        await asyncio.sleep(0)
+        called_off.cancel()
+        await asyncio.sleep(0)
+        assert not writing.done()
+        early.reads_on.set()
+        await writing
+        await answer.stream.write(b" second")
+        while not early.behind.endswith(b"second"):
+            await asyncio.sleep(0)
+    assert early.body == body
+    assert early.behind == b"first second"
+
+
+async def test_a_body_that_waited_for_100_is_sent_after_101_all_the_same() -> None:
+    early = Early()
+    early.reads_on.set()
+    headers = {**OFFER, "Expect": "100-continue"}
+    async with Server(early) as server, checked_client() as client:
+        async with client.stream("POST", server.url, headers=headers, content=b"body") as answer:
+            assert answer.stream is not None
+            await answer.stream.write(b"raw")
+        while not early.behind:
+            await asyncio.sleep(0)
+        assert (early.body, early.behind) == (b"body", b"raw")
+
+
+async def test_a_body_that_fails_after_the_switch_fails_who_reads_and_who_writes() -> None:
+    go_on = asyncio.Event()
+
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"x"
+        await go_on.wait()
+        raise ZeroDivisionError("of the body")
+
+    async with Server(Early()) as server, checked_client() as client:
+        async with client.stream("POST", server.url, headers=OFFER, content=failing()) as answer:
+            assert answer.stream is not None
+            assert await read_exactly(answer.stream, 2) == b"hi"
+            go_on.set()
+            for call in (answer.stream.write(b"x"), answer.stream.read()):
+                with pytest.raises(ZeroDivisionError, match="of the body"):
+                    await call
+        await settled(client)
+
+
+async def test_a_stream_is_closed_although_the_request_is_not_sent_yet() -> None:
+    early = Early()
+    async with Server(early) as server, checked_client() as client:
+        async with client.stream("POST", server.url, headers=OFFER, content=in_pieces(PIECE * 128)) as answer:
+            assert answer.stream is not None
+            writing = asyncio.create_task(answer.stream.write(b"x"))
+            await asyncio.sleep(0)
+            await answer.stream.close()
+            with pytest.raises(aiosock.WriteError, match="closed on this side"):
+                await writing
+        await settled(client)
 
 
 @pytest.mark.parametrize("status", [200, 426])

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiosock.connection.exchange import MAX_DIRECT_BYTES
+from aiosock.connection.outgoing import MAX_DIRECT_BYTES
 from aiosock.errors import UsageError
 from aiosock.message.body import BytesBody
 from aiosock.message.multipart import MAX_WHOLE_BYTES, MultipartBody

@@ -12,6 +12,7 @@ from typing import Literal
 
 from aiosock.config import DEFAULT_MAX_HEADER_BYTES, DEFAULT_MAX_HEADERS
 from aiosock.errors import LocalProtocolError
+from aiosock.protocol.http1 import grammar
 from aiosock.protocol.http1.events import NeedData
 from aiosock.protocol.http1.parser import Parser
 from aiosock.protocol.http1.writer import RequestHead, encode_trailers
@@ -139,6 +140,18 @@ class Connection(Parser):
     def response_started(self) -> bool:
         """The head of the final answer is here."""
         return self.response is not None
+
+    @property
+    def rest_unwanted(self) -> bool:
+        """
+        The answer says that what is left of the request's body is not wanted: by its status, or by Connection: close.
+
+        That the connection ends after it for another reason says nothing of the kind.
+        """
+        response = self.response
+        return response is not None and (
+            response.status_code >= 300 or "close" in grammar.split_list(response.headers.getall("Connection", ()))
+        )
 
     @property
     def response_done(self) -> bool:

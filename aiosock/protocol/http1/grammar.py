@@ -215,9 +215,13 @@ def parse_chunk_size(line: bytes) -> int:
         line: The line without its CRLF; extensions after ``;`` are ignored.
 
     Raises:
-        RemoteProtocolError: Not 1 to 16 hexadecimal digits (RFC 9112, 7.1).
+        RemoteProtocolError: Not 1 to 16 hexadecimal digits, or a control character in the extensions
+            (RFC 9112, 7.1).
     """
-    digits = line.partition(b";")[0].rstrip(b" \t")
+    size, extended, extensions = line.partition(b";")
+    if extended and extensions.translate(None, FIELD_BYTES):
+        raise RemoteProtocolError(f"a chunk extension holds a forbidden control character: {shown(line)}")
+    digits = size.rstrip(b" \t")
     if not digits or digits.translate(None, _HEX_DIGITS) or len(digits) > MAX_CHUNK_SIZE_DIGITS:
         raise RemoteProtocolError(f"a chunk size is not 1 to 16 hexadecimal digits: {shown(line)}")
     return int(digits, 16)

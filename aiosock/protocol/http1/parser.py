@@ -379,7 +379,7 @@ class Parser:
         elif method == "HEAD" or status_code in (204, 304):
             state = "sized"
             length = 0
-            ends_connection = False
+            ends_connection = _announces_what_may_not_follow(version, status_code, headers)
         elif _TRANSFER_ENCODING in headers and (codings := self._transfer_codings(headers)):
             if codings[-1] == "chunked":
                 codings = codings[:-1]
@@ -407,7 +407,9 @@ class Parser:
         # None of these codings has parameters; with one it is another coding (RFC 9112, 7.1).
         names = grammar.split_list(headers.getall(_TRANSFER_ENCODING))
         codings = tuple(name for name in names if name != "identity")
-        for coding in codings[:-1] if codings[-1:] == ("chunked",) else codings:
+        # What is chunked and then coded again would last until close (RFC 9112, 6.3), its chunks framing nothing:
+        # refused, as others take them for the framing. `identity` behind chunked is no better.
+        for coding in codings[:-1] if names[-1:] == ["chunked"] else codings:
             if coding not in DECODABLE_TRANSFER_CODINGS:
                 raise RemoteProtocolError(
                     f"Transfer-Encoding {grammar.shown(', '.join(codings))} cannot be undone: only gzip and deflate, "
@@ -545,6 +547,19 @@ def _remember_head(
         if len(_SEEN_HEADS) >= MAX_SEEN_HEADS:
             _SEEN_HEADS.clear()
         _SEEN_HEADS[section] = SeenHead(status_line, headers.copy(), framing)
+
+
+def _announces_what_may_not_follow(version: str, status_code: int, headers: CIMultiDict[str]) -> bool:
+    """
+    Tell whether the head of an answer without a body leaves a doubt about that.
+
+    The fields of 304, and of an answer to HEAD, are those of an answer with a body. But 204 has none of them
+    (RFC 9112, 6.1 and RFC 9110, 8.6): who sends them may send the body too, where the next answer is to begin. What is
+    faulty with a body is so without one.
+    """
+    if _TRANSFER_ENCODING in headers:
+        return status_code == 204 or version == "HTTP/1.0" or _CONTENT_LENGTH in headers
+    return status_code == 204 and headers.get(_CONTENT_LENGTH, "0") != "0"
 
 
 def _says_close(version: str, headers: CIMultiDict[str]) -> bool:

@@ -35,7 +35,7 @@ class FieldSection:
         chunked: The body is sent chunked.
         has_body: A body follows.
         closes: They say that the connection ends after the answer.
-        expects_continue: The body waits for 100 (Continue).
+        expects_continue: There is a body, and it waits for 100 (Continue).
         offers_upgrade: They offer another protocol.
 
     Raises:
@@ -61,6 +61,7 @@ class FieldSection:
         self.host: str | None = None
         known_names = grammar.KNOWN_NAMES
         lines: list[str] = [""]
+        expectations: list[str] = []
         length: str | None = None
         transfer: list[str] = []
         for name, value in fields:
@@ -84,13 +85,19 @@ class FieldSection:
                 elif folded == "connection":
                     self.closes |= "close" in grammar.split_list([value])
                 elif folded == "expect":
-                    self.expects_continue |= value.strip(" \t").lower() == "100-continue"
+                    if value.strip(" \t").lower() == "100-continue":
+                        expectations.append("".join((name, ": ", value)))
+                        continue
                 else:
                     self.offers_upgrade = True
             # Their characters, whatever a subclass of str makes of being formatted: what is equal is sent alike.
             lines.append("".join((name, ": ", value)))
         self._frame(length, transfer)
         self.has_body = self.chunked or self.content_length > 0
+        if self.has_body and expectations:
+            # A request without content must not have it (RFC 9110, 10.1.1), as one that was redirected may.
+            self.expects_continue = True
+            lines += expectations
         self.encoded = _encode([*lines, "", ""])
 
     def _frame(self, length: str | None, transfer: list[str]) -> None:
@@ -197,17 +204,27 @@ def encode_trailers(fields: Iterable[tuple[str, str]]) -> bytes:
     Return a trailer section with the empty line that ends it (RFC 9112, 7.1.2).
 
     Raises:
-        InvalidHeader: As for the head; also a field that frames or routes, which may not stand in trailers
-            (RFC 9110, 6.5.1).
+        InvalidHeader: As for the head; also what is no pair of name and value, and a field that frames or routes,
+            which may not stand in trailers (RFC 9110, 6.5.1).
     """
     lines: list[str] = []
-    for name, value in fields:
+    for field in fields:
+        if not isinstance(field, (tuple, list)) or [isinstance(part, str) for part in field] != [True, True]:
+            # Not shown: it may be a value.
+            raise InvalidHeader(f"a trailer is a pair of name and value, both str, not {_shape(field)}")
+        name, value = field
         if not grammar.is_token(name):
             raise InvalidHeader(f"the trailer name is not a token: {_shown_name(name)}")
         if name.lower() in _DECIDING or name.lower() in ("trailer", "te", "content-encoding", "content-type"):
             raise InvalidHeader(f"{name} may not stand in trailers")
-        lines.append(f"{name}: {value}")
+        lines.append("".join((name, ": ", value)))
     return _encode([*lines, "", ""])
+
+
+def _shape(field: object) -> str:
+    """Return what something is made of, without what it says."""
+    parts = [type(part).__name__ for part in field] if isinstance(field, (tuple, list)) else []
+    return f"{type(field).__name__} of {', '.join(parts[:3])}" if parts else type(field).__name__
 
 
 def _shown_name(name: str) -> str:

@@ -351,6 +351,7 @@ REUSABLE = [
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\nx",
     b"HTTP/1.1 304 Not\r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.1 204 No\r\nContent-Length: 0\r\n\r\n",
 ]
 NOT_REUSABLE = {
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
@@ -365,6 +366,8 @@ NOT_REUSABLE = {
         b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
     ),
     "identity and length": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 1\r\n\r\nx",
+    "204 and chunked": b"HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "HTTP/1.0, 304 and chunked": (b"HTTP/1.0 304 Not\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"),
     "more behind it": NO_CONTENT + b"H",
     "empty line behind it": NO_CONTENT + b"\r\n",
     "unfinished": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx",
@@ -450,6 +453,25 @@ def test_an_answer_with_an_end_of_file_behind_it_is_whole_and_the_last() -> None
     connection.receive_data(EOF)
     assert take(connection)[-1] == BodyEnded(None)
     assert not connection.reusable
+
+
+@pytest.mark.parametrize(
+    ("data", "unwanted"),
+    [
+        (b"HTTP/1.1 299 OK\r\nContent-Length: 1\r\n\r\n", False),
+        (b"HTTP/1.1 300 Choices\r\nContent-Length: 1\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: x\r\nConnection: Close\r\n\r\n", True),
+        (b"HTTP/1.1 100 Continue\r\nConnection: close\r\n\r\n", False),
+        # The connection ends after these, but that is no word against the request.
+        (b"HTTP/1.1 200 OK\r\n\r\n", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", False),
+    ],
+)
+def test_it_knows_whether_the_rest_of_the_request_is_wanted(data: bytes, unwanted: bool) -> None:
+    connection = opened("POST", CHUNKED)
+    connection.receive_data(data)
+    take(connection)
+    assert connection.rest_unwanted is unwanted
 
 
 def test_whether_the_answer_closes_is_known_from_its_head_on() -> None:

@@ -412,6 +412,13 @@ def test_a_malformed_chunk_size_is_refused(line: bytes) -> None:
         parse_chunk_size(line)
 
 
+@pytest.mark.parametrize("control", [b"\x00", b"\x0b", b"\x1f", b"\x7f"])
+def test_a_chunk_extension_holds_no_control_character(control: bytes) -> None:
+    assert parse_chunk_size(b'5; a\t="\xff"') == 5
+    with pytest.raises(RemoteProtocolError, match="a chunk extension holds a forbidden control character"):
+        parse_chunk_size(b"5;a=" + control)
+
+
 @given(st.integers(0, 2**64 - 1), st.sampled_from(["%x", "%X", "%016x"]))
 def test_any_chunk_size_comes_back_as_it_was_written(size: int, form: str) -> None:
     assert parse_chunk_size((form % size).encode()) == size

@@ -316,7 +316,40 @@ def test_an_answer_to_head_and_204_and_304_have_no_body_whatever_the_fields_say(
     assert isinstance(head, ResponseStarted)
     assert (head.content_length, head.transfer_codings) == (0, ())
     assert end == END
-    assert (outcome.state, outcome.rest, outcome.framing_ends_connection) == ("done", b"HTTP/1.1", False)
+    assert (outcome.state, outcome.rest) == ("done", b"HTTP/1.1")
+
+
+BOTH_FRAMINGS = b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "method", "fields", "in_doubt"),
+    [
+        (b"1.1", b"204", "GET", b"", False),
+        (b"1.1", b"204", "GET", b"Content-Length: 0\r\n", False),
+        (b"1.1", b"204", "GET", b"Content-Length: 5\r\n", True),
+        (b"1.1", b"204", "GET", b"Content-Length: x\r\n", True),
+        (b"1.1", b"204", "GET", b"Transfer-Encoding: chunked\r\n", True),
+        (b"1.1", b"204", "HEAD", b"Transfer-Encoding: chunked\r\n", True),
+        *(
+            (version, status, method, fields, in_doubt)
+            for status, method in ((b"304", "GET"), (b"200", "HEAD"))
+            for version, fields, in_doubt in (
+                (b"1.1", b"", False),
+                (b"1.1", b"Content-Length: 5\r\n", False),
+                (b"1.1", b"Transfer-Encoding: chunked\r\n", False),
+                (b"1.1", BOTH_FRAMINGS, True),
+                (b"1.0", b"Content-Length: 5\r\n", False),
+                (b"1.0", b"Transfer-Encoding: chunked\r\n", True),
+            )
+        ),
+    ],
+)
+def test_an_answer_without_a_body_ends_the_connection_where_its_fields_leave_that_in_doubt(
+    version: bytes, status: bytes, method: str, fields: bytes, in_doubt: bool
+) -> None:
+    outcome = parse([b"HTTP/" + version + b" " + status + b" X\r\n" + fields + b"\r\n"], method)
+    assert (outcome.state, outcome.framing_ends_connection) == ("done", in_doubt)
 
 
 def test_head_is_told_by_its_exact_spelling() -> None:
@@ -415,6 +448,8 @@ def test_transfer_codings_that_do_not_end_with_chunked_last_until_the_connection
         b"br",
         b"xchunked",
         b"chunked, gzip",
+        b"chunked, identity",
+        b"chunked\r\nTransfer-Encoding: identity",
         b"chunked, chunked",
         b"chunked\r\nTransfer-Encoding: chunked",
         b"chunked;a=b",
@@ -493,7 +528,7 @@ def test_without_any_framing_the_body_lasts_until_the_connection_closes() -> Non
 
 
 @pytest.mark.parametrize(
-    "extension", [b";", b";a", b";a=b", b' ;a="b;c"', b"\t", b";" + b"x" * (MAX_CHUNK_LINE_BYTES - 3)]
+    "extension", [b";", b";a", b";a=b", b' ;a="b;c"', b'; a\t= "\xff"', b"\t", b";" + b"x" * (MAX_CHUNK_LINE_BYTES - 3)]
 )
 def test_chunk_extensions_are_skipped(extension: bytes) -> None:
     data = b"1" + extension + b"\r\nx\r\n0" + extension + b"\r\n\r\n"
@@ -515,6 +550,9 @@ def test_a_chunk_size_line_has_a_bound() -> None:
     [
         (b"1\nx\r\n0\r\n\r\n", "does not end with CRLF"),
         (b"1;a\rb\r\nx\r\n0\r\n\r\n", "does not end with CRLF"),
+        (b'1;a="\nb"\r\nx\r\n0\r\n\r\n', "does not end with CRLF"),
+        (b"1;a=\x00\r\nx\r\n0\r\n\r\n", "a chunk extension holds a forbidden control character"),
+        (b"1;\x7f\r\nx\r\n0\r\n\r\n", "a chunk extension holds a forbidden control character"),
         (b"1\r\r\nx\r\n0\r\n\r\n", "does not end with CRLF"),
         (b"\n1\r\nx", "does not end with CRLF"),
         (b"0\n\n", "does not end with CRLF"),

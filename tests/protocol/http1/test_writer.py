@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from aiosock.errors import InvalidHeader, LocalProtocolError
 from aiosock.protocol.http1 import FieldSection, RequestHead
@@ -304,6 +305,14 @@ def test_the_head_knows_whether_the_body_waits_for_100(fields: list[tuple[str, s
     assert RequestHead("POST", "/", "a", [*fields, ("Content-Length", "1")]).expects_continue is expects
 
 
+@pytest.mark.parametrize("length", [(), (("Content-Length", "0"),)], ids=["no body", "an empty one"])
+def test_a_request_without_content_expects_nothing(length: tuple[tuple[str, str], ...]) -> None:
+    head = RequestHead("GET", "/", "a", [("A", "b"), ("Expect", "100-continue"), ("Expect", "other"), *length])
+    assert not head.expects_continue
+    assert b"100-continue" not in head.encoded
+    assert head.encoded.startswith(b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\nExpect: other\r\n")
+
+
 @pytest.mark.parametrize(
     ("fields", "offers"),
     [
@@ -407,6 +416,29 @@ def test_a_trailer_name_that_is_no_token_is_refused(name: str) -> None:
 def test_a_field_that_frames_or_routes_may_not_stand_in_trailers(name: str, spell: type[str]) -> None:
     with pytest.raises(InvalidHeader, match="may not stand in trailers"):
         encode_trailers([("A", "b"), (spell(name), "x")])
+
+
+@pytest.mark.parametrize(
+    ("field", "shape"),
+    [
+        (("A", 5), "tuple of str, int"),
+        (("A", b"x"), "tuple of str, bytes"),
+        ((5, "x"), "tuple of int, str"),
+        (("A",), "tuple of str"),
+        (["A", "b", "c", "d"], "list of str, str, str"),
+        ((), "tuple"),
+        ("ab", "str"),
+    ],
+    ids=str,
+)
+def test_what_is_no_pair_of_name_and_value_is_no_trailer(field: Any, shape: str) -> None:
+    with pytest.raises(InvalidHeader, match=f"both str, not {shape}$"):
+        encode_trailers([("A", "b"), field])
+
+
+def test_a_pair_in_a_list_is_a_trailer_too() -> None:
+    fields: Any = [["A", "b"], *CIMultiDict({"C": "d"}).items()]
+    assert encode_trailers(fields) == b"A: b\r\nC: d\r\n\r\n"
 
 
 def test_a_trailer_value_is_checked_like_that_of_a_field() -> None:
