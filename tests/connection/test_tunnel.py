@@ -23,8 +23,10 @@ DEMAND = (
 
 
 @asynccontextmanager
-async def asking(server: Server, limits: Limits | None = None, user: str = "me:secret@") -> AsyncIterator[Asker]:
-    proxy = Proxy(f"http://{user}127.0.0.1:{server.port}", headers={"X-Own": "1"})
+async def asking(
+    server: Server, limits: Limits | None = None, user: str = "me:secret@", own: tuple[str, str] = ("X-Own", "1")
+) -> AsyncIterator[Asker]:
+    proxy = Proxy(f"http://{user}127.0.0.1:{server.port}", headers=[own])
     stream = await connect_tcp("127.0.0.1", server.port)
     try:
         yield Asker(stream, proxy, Credentials(proxy), limits or Limits())
@@ -68,6 +70,25 @@ async def test_a_refusal_that_repeats_our_credentials_is_not_shown() -> None:
     async with Server(script) as server, asking(server, user="") as asker:
         with pytest.raises(aiosock.ProxyError, match="500 No: CONNECT a.example:443"):
             await asker.ask(TARGET, last=True)
+
+
+@pytest.mark.parametrize("said", ["secret", "bWU6c2VjcmV0", "XyZzY", "abra cadabra"])
+@pytest.mark.parametrize("where", ["reason", "body"])
+async def test_no_words_of_a_refusal_give_away_who_we_are(where: str, said: str) -> None:
+    words = f"do not know {said}, go away"
+    reason, body = (words, "") if where == "reason" else ("No", words)
+    answer = f"HTTP/1.1 500 {reason}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    own = ("X-Key", said) if "cad" in said else ("Proxy-Authorization", f"Bearer {said}")
+    user = "" if said == "XyZzY" else "me:secret@"
+    async with Server.answering(answer) as server:
+        async with asking(server, user=user, own=own) as asker:
+            with pytest.raises(aiosock.ProxyError, match=f"443: 500{'' if where == 'reason' else ' No'}$") as info:
+                await asker.ask(TARGET, last=True)
+            assert info.value.response is not None
+        # Who is somebody else is told.
+        async with asking(server, user="") as asker:
+            with pytest.raises(aiosock.ProxyError, match=f"{said}, go away$"):
+                await asker.ask(TARGET, last=True)
 
 
 async def test_a_long_reason_is_cut() -> None:
