@@ -18,8 +18,8 @@ from contextlib import aclosing
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
-from aiosock.errors import UsageError
-from aiosock.message.body import Body, BytesBody, Content, FormData, form_pairs, make_body
+from aiosock.errors import AiosockError, UsageError
+from aiosock.message.body import AsyncFileBody, Body, BytesBody, Content, FileBody, FormData, form_pairs, make_body
 from aiosock.protocol.http1.grammar import is_token
 
 MAX_WHOLE_BYTES: Final = 256 * 1024
@@ -105,6 +105,19 @@ async def _content(part: Part) -> AsyncGenerator[bytes | memoryview]:
             raise UsageError(f"the file is {change} than it was when the request was made")
     except UsageError as error:
         raise UsageError(f"{part.label}: {error}") from error
+    except AiosockError:
+        raise  # Of a file that is itself read over the network; some are OSErrors too.
+    except (OSError, ValueError) as error:
+        if not isinstance(part.body, (FileBody, AsyncFileBody)):
+            raise
+        raise _unreadable(part.label, part.body.source, error) from error
+
+
+def _unreadable(label: str, file: object, error: OSError | ValueError) -> UsageError:
+    # A file that was closed meanwhile raises ValueError.
+    name = _name_of_file(file)
+    shown = "the file" if name is None else f"the file {name[:MAX_SHOWN]!r}"
+    return UsageError(f"{label}: {shown} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def file_pairs(files: Files) -> list[tuple[str, FileValue]]:
@@ -208,9 +221,11 @@ def _body(label: str, content: Content) -> Body:
         return make_body(content, "")
     except UsageError as error:
         raise UsageError(f"{label}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(label, content, error) from error
 
 
-def _name_of_file(content: Content) -> str | None:
+def _name_of_file(content: object) -> str | None:
     """Return the name of a file without its folders; a number or ``<stdin>`` is none."""
     name = getattr(content, "name", None)
     if not isinstance(name, (str, bytes, os.PathLike)):
