@@ -120,15 +120,16 @@ def _head(proxy: Proxy, target: str, authorization: str | None) -> RequestHead:
 def _refusal(proxy: Proxy, target: str, event: ResponseStarted, body: bytes, authorization: str) -> ProxyError:
     # Nobody asked for a coding, and what is coded is nothing to show.
     coded = event.transfer_codings or "Content-Encoding" in event.headers
+    secrets = _secrets(proxy, authorization)
+    reason = event.reason if _shown(event.reason, secrets) else ""
     response = Response(
         event.status_code,
         headers=event.headers,
         content=b"" if coded else body,
-        reason=event.reason,
+        reason=reason,
         http_version=event.http_version,
     )
-    secrets = _secrets(proxy, authorization)
-    status = f"{event.status_code} {_shown(event.reason, secrets)}".rstrip()
+    status = f"{event.status_code} {reason[:ERROR_BODY_CHARACTERS]}".rstrip()
     said = f"the proxy {proxy.address} refused to connect to {target}: {status}"
     if start := _shown(response.text, secrets):
         said = f"{said}: {start}"
