@@ -251,7 +251,8 @@ class Trace:
         self._closes = False
 
     def queued(self) -> None:
-        """The request begins to wait for a connection."""
+        """The request begins to wait for a connection; maybe for another one, since that which it got had ended."""
+        self._tell_closed()
         tell(self._listener, RequestQueued(self._request, perf_counter()))
 
     def acquired(

@@ -202,6 +202,39 @@ async def test_a_stale_connection_is_no_failure(heard: Listener) -> None:
         assert (await client.get(server.url)).text == "ok"
         assert "RequestFailed" not in heard.names
         assert heard.names[-1] in ("ResponseDone", "ConnectionClosed")
+        # The end of the one comes before the other.
+        names = [name for name in heard.names if name not in SENT]
+        assert names[:4] == ["ConnectionAcquired", "ConnectionClosed", *FIRST[:2]]
+        assert [event.at for event in heard.events] == sorted(event.at for event in heard.events)
+
+
+async def test_where_there_is_no_body_there_is_no_progress(heard: Listener) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+    async with (
+        Server.answering(response(204), head, response(200)) as server,
+        checked_client(on_event=heard) as client,
+    ):
+        await client.get(server.url)
+        await client.head(server.url)
+        await client.post(server.url, content=b"")
+        check(client)
+    assert len(heard.of(trace.ResponseDone)) == 3
+    assert heard.of(trace.BodyProgress) == []
+
+
+async def test_a_connection_that_was_handed_over_is_done_when_it_is_closed(heard: Listener) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello")
+        await peer.wait_disconnect()
+
+    async with Server(script) as server, checked_client(on_event=heard) as client:
+        async with client.stream("GET", server.url, headers={"Upgrade": "x", "Connection": "upgrade"}) as answer:
+            assert answer.stream is not None
+            assert await answer.stream.read() == b"hello"
+            assert heard.names[-1] == "ResponseHeadReceived"
+        await settled(client)
+    assert heard.names[-2:] == ["ResponseDone", "ConnectionClosed"]
 
 
 async def test_a_listener_that_fails_harms_nothing(heard: Listener) -> None:
