@@ -421,9 +421,7 @@ async def test_sessions_cross_neither_hops_nor_proxies(certificates: Certificate
     ]
 
 
-async def test_a_session_with_a_proxy_does_not_cross_local_addresses(
-    server_context: SSLContext, ca_file: str
-) -> None:
+async def test_a_session_with_a_proxy_does_not_cross_local_addresses(server_context: SSLContext, ca_file: str) -> None:
     resumed: list[bool] = []
 
     async def script(peer: Peer) -> None:

@@ -267,9 +267,7 @@ async def test_a_host_that_the_proxy_cannot_reach(way: Way, proxy: str, secure: 
         await settled(client)
 
 
-@pytest.mark.parametrize(
-    "way", [Way("squid", "http"), Way("dante", "socks5h"), Way("twisted", "socks4a")], ids=str
-)
+@pytest.mark.parametrize("way", [Way("squid", "http"), Way("dante", "socks5h"), Way("twisted", "socks4a")], ids=str)
 async def test_the_name_of_the_host_is_the_proxys_to_resolve(
     way: Way, proxy: str, secure: bool, server: Server, ca_file: str
 ) -> None:

@@ -149,9 +149,7 @@ WAYS: Final[dict[str, Callable[[int], dict[str, Any]]]] = {
     "guard": lambda port: {"guard": Guard(), "auth": aiosock.BearerAuth(TOKEN)},
     "http-proxy": lambda port: {"proxy": f"http://me:{PROXY}@127.0.0.1:{port}"},
     "proxy-with-fields": lambda port: {
-        "proxy": {
-            "all://": Proxy(f"http://127.0.0.1:{port}", auth=("me", PROXY), headers={"X-Key": f"Bearer {FIELD}"})
-        }
+        "proxy": {"all://": Proxy(f"http://127.0.0.1:{port}", auth=("me", PROXY), headers={"X-Key": f"Bearer {FIELD}"})}
     },
     "no-socks-proxy": lambda port: {"proxy": f"socks5://me:{PROXY}@127.0.0.1:{port}"},
     "no-socks4-proxy": lambda port: {"proxy": f"socks4a://{PROXY}@127.0.0.1:{port}"},
@@ -242,14 +240,17 @@ async def test_a_recording_has_no_secret(tmp_path: Path) -> None:
     recorder = Recorder(path, secret_params=["a", "token", "password"], secret_headers=["X-Key"])
     # What is a secret in other places only who wrote the server can know.
     names = [name for name, answer in ANSWERS.items() if TOKEN.encode() not in answer]
-    async with Server(serve) as server:
-        async with recorder, Client(trust_env=False, max_redirects=2, middleware=[recorder]) as client:
-            for name in names:
-                url = f"http://me:{PASSWORD}@127.0.0.1:{server.port}/{name}?a={QUERY}"
-                await Shown().of(name, client.get(url, headers={"X-Key": FIELD}, cookies={"c": COOKIE}))
-            url = f"http://127.0.0.1:{server.port}/good"
-            await client.post(url, data={"password": FORM}, headers={"Authorization": f"Bearer {TOKEN}"})
-            await client.post(url, data={"password": FORM}, files={"a": b"file"})
+    async with (
+        Server(serve) as server,
+        recorder,
+        Client(trust_env=False, max_redirects=2, middleware=[recorder]) as client,
+    ):
+        for name in names:
+            url = f"http://me:{PASSWORD}@127.0.0.1:{server.port}/{name}?a={QUERY}"
+            await Shown().of(name, client.get(url, headers={"X-Key": FIELD}, cookies={"c": COOKIE}))
+        url = f"http://127.0.0.1:{server.port}/good"
+        await client.post(url, data={"password": FORM}, headers={"Authorization": f"Bearer {TOKEN}"})
+        await client.post(url, data={"password": FORM}, files={"a": b"file"})
     text = path.read_text()
     assert text.count("\n") > len(names)
     assert [mark for mark in MARKS if mark in text] == []
