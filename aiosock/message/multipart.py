@@ -151,12 +151,16 @@ def make_multipart(
         content_type: A Content-Type of the user's: its boundary is taken, or it gets one.
 
     Raises:
-        UsageError: A part that cannot be sent, a Content-Type that is not multipart, or a boundary that is none.
+        UsageError: A part that cannot be sent, a Content-Type that is not multipart, a boundary that is none, or one of
+            the user's that stands in a part; in parts that are not in memory nobody looks for it.
     """
-    boundary, content_type = _boundary(content_type)
+    given = content_type
+    boundary, content_type = _boundary(given)
     parts = [_field(name, value) for name, value in form_pairs(data if data is not None else ())]
     parts += [_file(name, value) for name, value in files]
     _refuse_repeated(parts)
+    if content_type == given:
+        _refuse_boundary_within(parts, b"--" + boundary)
     delimiter = b"\r\n--" + boundary
     # The first boundary has no line before it that it would have to end.
     parts = [
@@ -178,6 +182,15 @@ def _refuse_repeated(parts: list[Part]) -> None:
         if not body.replayable and id(body.source) in seen:
             raise UsageError(f"{label}: can be read only once, and is given as {seen[id(body.source)]} too")
         seen[id(body.source)] = label
+
+
+def _refuse_boundary_within(parts: list[Part], line: bytes) -> None:
+    """A line within a part that begins like a boundary would end it (RFC 2046, 5.1.1); a random one stands nowhere."""
+    for label, _, body in parts:
+        if isinstance(body, BytesBody):
+            data = bytes(body.data)
+            if data.startswith(line) or b"\n" + line in data:
+                raise UsageError(f"{label}: has a line that is the boundary of the Content-Type in headers")
 
 
 # One part

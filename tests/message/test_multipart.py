@@ -581,6 +581,19 @@ async def test_errors_that_are_not_of_reading_a_file_stay_what_they_are() -> Non
     assert info.value is ours
 
 
+@pytest.mark.parametrize("content", [b"--AaB03x", b"x\r\n--AaB03x--\r\n", b"x\n--AaB03xyz", "ä\r\n--AaB03x"])
+def test_a_part_that_would_end_with_the_boundary_of_the_users_is_refused(content: Any) -> None:
+    with pytest.raises(UsageError, match=r"^files\['b'\]: has a line that is the boundary"):
+        make({"a": b"x", "b": ("c", content)})
+    with pytest.raises(UsageError, match=r"^data\['b'\]: has a line that is the boundary"):
+        make({"a": b"x"}, data={"b": content})
+
+
+async def test_what_is_no_line_of_the_boundary_is_sent() -> None:
+    for content in (b"x--AaB03x", b"\r\n-AaB03x", b"\r\n--aab03x", b"\r--AaB03x"):
+        assert content in await sent(make({"a": content}))
+
+
 # Any form
 
 
