@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -112,6 +113,30 @@ async def test_a_refusal_without_end_is_not_read_to_its_end(monkeypatch: pytest.
             await asker.ask(TARGET, last=True)
         assert info.value.response is not None
         assert info.value.response.content == b"x" * MAX_REFUSAL_BYTES
+
+
+async def test_a_refusal_whose_body_comes_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.connection.tunnel.REFUSAL_SECONDS", 60.0)
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\n")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await peer.send(b"late")
+
+    async with Server(script) as server, asking(server) as asker:
+        with pytest.raises(aiosock.ProxyError, match="500 No: late$"):
+            await asker.ask(TARGET, last=True)
+
+
+@pytest.mark.parametrize("status", [300, 304, 399, 599])
+async def test_all_but_2xx_is_a_refusal(status: int) -> None:
+    answer = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
+    async with Server.answering(answer) as server, asking(server) as asker:
+        with pytest.raises(aiosock.ProxyError, match=f"{status} No$") as info:
+            await asker.ask(TARGET, last=False)
+        assert info.value.status_code == status
 
 
 async def test_the_next_nonce_may_come_with_the_tunnel() -> None:
