@@ -177,7 +177,7 @@ async def test_whatever_becomes_of_a_request_no_secret_is_shown(way: str, caplog
             await shown.of("coded field", client.get(url, headers={"X-Key": f"{FIELD}\u20ac"}))
             await shown.of("bad cookie", client.get(url, cookies={"a": f"{COOKIE}\n"}))
             await shown.of("tls", client.get(f"https://me:{PASSWORD}@127.0.0.1:1/?a={QUERY}"))
-            for place in ("[::1", "h:99999", "h h", "", f"{PASSWORD}@h"):
+            for place in ("[::1", "h:99999", "h h", "", f"{PASSWORD}@127.0.0.1:1"):
                 await shown.of(place, client.get(f"http://me:{PASSWORD}@{place}/?a={QUERY}"))
             await shown.of("scheme", client.get(f"ftp://me:{PASSWORD}@h/?a={QUERY}"))
             await shown.of("no scheme", client.get(f"me:{PASSWORD}@h/?a={QUERY}"))
