@@ -8,39 +8,18 @@ known, the request says Content-Length.
 """
 
 import argparse
-import io
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import aiosock
+from aiosock.message import trace
 
 
-class Progress:
-    """Counts the bytes that have been read, of so many in all."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.read = 0
-
-    def add(self, size: int) -> None:
-        """Count these too, and tell."""
-        self.read += size
-        print(f"\r{self.read} bytes, {100 * self.read // max(self.total, 1)} %", end="", file=sys.stderr)
-
-
-class WatchedFile(io.FileIO):
-    """A file that tells how much is read of it; for the client it is a file like any other."""
-
-    def __init__(self, path: Path, progress: Progress) -> None:
-        super().__init__(path)
-        self.progress = progress
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read, and tell how much that was."""
-        piece = super().read(size) or b""
-        self.progress.add(len(piece))
-        return piece
+def show_progress(event: trace.Event) -> None:
+    """Print how much of the form has been sent."""
+    if isinstance(event, trace.BodyProgress) and event.direction == "sent" and event.total:
+        print(f"\r{event.transferred} bytes, {100 * event.transferred // event.total} %", end="", file=sys.stderr)
 
 
 def field(text: str) -> tuple[str, str]:
@@ -53,10 +32,9 @@ def field(text: str) -> tuple[str, str]:
 
 async def upload(url: str, paths: list[Path], fields: list[tuple[str, str]]) -> None:
     """Send the files at paths, and the fields before them, and print what the server says."""
-    progress = Progress(sum(path.stat().st_size for path in paths))
     with ExitStack() as stack:
-        files = [("files", stack.enter_context(WatchedFile(path, progress))) for path in paths]
-        async with aiosock.Client(raise_for_status=True) as client:
+        files = [("files", stack.enter_context(path.open("rb"))) for path in paths]
+        async with aiosock.Client(raise_for_status=True, on_event=show_progress) as client:
             try:
                 response = await client.post(url, data=fields, files=files)
             finally:

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import BinaryIO
@@ -192,6 +193,11 @@ def _user(context: click.Context, parameter: click.Parameter, value: str | None)
     return user, password
 
 
+def _has_raw_bytes(user: tuple[str, str]) -> bool:
+    """Tell whether user or password hold bytes that are no UTF-8, which go as they are, as in curl."""
+    return any("\udc80" <= character <= "\udcff" for character in "".join(user))
+
+
 Decorator = Callable[[Callable[..., int]], Callable[..., int]]
 
 version_option: Decorator = click.option(
@@ -270,6 +276,11 @@ def fetch_command(
     elif json:
         content = b"".join(read_data(text, "--json") for text in json)
         implied = [("Content-Type", JSON), ("Accept", JSON)]
+    elif form and any(name.lower() == "content-type" and value is None for name, value in fields):
+        raise click.UsageError("-F cannot do without the Content-Type: it says what stands between the parts.")
+    if user is not None and not digest and _has_raw_bytes(user):
+        implied.append(("Authorization", f"Basic {b64encode(os.fsencode(':'.join(user))).decode()}"))
+        user = None
     with ExitStack() as stack:
         return fetch(
             Fetch(

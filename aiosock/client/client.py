@@ -521,7 +521,10 @@ class Client:
         return request if self._on_event is None else self._observe(request)
 
     def _observe(self, request: Request) -> Request:
-        request.extensions.setdefault("on_event", self._on_event)
+        if "on_event" not in request.extensions and self._on_event is not None:
+            from aiosock.message.trace import listening
+
+            request.extensions.update(listening(self._on_event))
         return request
 
     def _personalise(self, request: Request, auth: Any) -> None:

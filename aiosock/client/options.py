@@ -129,7 +129,10 @@ def check_extensions(given: Mapping[str, Any] | None) -> dict[str, Any]:
     if extensions.get("middleware"):
         extensions["middleware"] = middlewares(extensions["middleware"])
     if extensions.get("on_event") is not None:
+        from aiosock.message.trace import listening
+
         check_listener(extensions["on_event"])
+        extensions.update(listening(extensions["on_event"]))
     return extensions
 
 

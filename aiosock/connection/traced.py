@@ -52,7 +52,7 @@ class TracedExchange(Exchange):
             self._trace.head_sent()
             if self._protocol.sending_done:
                 body = self.request.body
-                if isinstance(body, BytesBody):
+                if isinstance(body, BytesBody) and body.length:
                     self._trace.sent(len(body.data))
                 self._trace.all_sent()
 
@@ -102,7 +102,8 @@ class TracedExchange(Exchange):
         whole = super().take_whole()
         self._busy = self._whole_wanted = False
         if whole is not None:
-            self._trace.received(len(whole))
+            if whole:
+                self._trace.received(len(whole))
             self._tell_end()
         return whole
 
@@ -114,7 +115,8 @@ class TracedExchange(Exchange):
             self._tell_end()
 
     def _tell_end(self) -> None:
-        if self._complete or self._protocol.response_done:
+        # What was handed over after 101 is no body that somebody owes to read.
+        if self._complete or self._switched or self._protocol.response_done:
             self._trace.done()
         else:
             self._trace.failed(StreamConsumed("the response was given up before its body was read"))

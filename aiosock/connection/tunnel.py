@@ -23,6 +23,9 @@ MAX_REFUSAL_BYTES: Final = 64 * 1024
 REFUSAL_SECONDS: Final = 1.0
 """How much of a refusal is read, and for how long: for its words, and so that the connection can be asked again."""
 
+MIN_SECRET_CHARACTERS: Final = 4
+"""A proxy's own field whose value is shorter gives nobody away, and would be found in every text."""
+
 
 class Asker:
     """
@@ -117,25 +120,38 @@ def _head(proxy: Proxy, target: str, authorization: str | None) -> RequestHead:
 def _refusal(proxy: Proxy, target: str, event: ResponseStarted, body: bytes, authorization: str) -> ProxyError:
     # Nobody asked for a coding, and what is coded is nothing to show.
     coded = event.transfer_codings or "Content-Encoding" in event.headers
+    secrets = _secrets(proxy, authorization)
+    reason = event.reason if _shown(event.reason, secrets) else ""
     response = Response(
         event.status_code,
         headers=event.headers,
         content=b"" if coded else body,
-        reason=event.reason,
+        reason=reason,
         http_version=event.http_version,
     )
-    status = f"{event.status_code} {event.reason[:ERROR_BODY_CHARACTERS]}".rstrip()
+    status = f"{event.status_code} {reason[:ERROR_BODY_CHARACTERS]}".rstrip()
     said = f"the proxy {proxy.address} refused to connect to {target}: {status}"
-    text = response.text
-    secret = authorization.partition(" ")[2]
-    # Some show what they were asked, and so who we are.
-    if (start := text[:ERROR_BODY_CHARACTERS].strip()) and not (secret and secret in text):
+    if start := _shown(response.text, secrets):
         said = f"{said}: {start}"
     # What a proxy sends must not steer somebody's terminal.
     error = ProxyError("".join(character if character.isprintable() else " " for character in said))
     error.status_code = event.status_code
     error.response = response
     return error
+
+
+def _secrets(proxy: Proxy, authorization: str) -> set[str]:
+    """Return what says who we are: the password, and what was sent in fields, without their schemes."""
+    values = [authorization, *(value for _, value in proxy.headers)]
+    words = {value.partition(" ")[2] or value for value in values}
+    return {word for word in words if len(word) >= MIN_SECRET_CHARACTERS} | ({proxy.auth[1]} if proxy.auth else set())
+
+
+def _shown(text: str, secrets: set[str]) -> str:
+    """Return the start of what a proxy says; nothing where it repeats who we are, as some show what they were asked."""
+    if any(secret and secret in text for secret in secrets):
+        return ""
+    return text[:ERROR_BODY_CHARACTERS].strip()
 
 
 async def shake_hands(stream: Stream, handshake: Handshake) -> None:

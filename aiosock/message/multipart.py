@@ -18,8 +18,8 @@ from contextlib import aclosing
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias, cast
 
-from aiosock.errors import UsageError
-from aiosock.message.body import Body, BytesBody, Content, FormData, form_pairs, make_body
+from aiosock.errors import AiosockError, UsageError
+from aiosock.message.body import AsyncFileBody, Body, BytesBody, Content, FileBody, FormData, form_pairs, make_body
 from aiosock.protocol.http1.grammar import is_token
 
 MAX_WHOLE_BYTES: Final = 256 * 1024
@@ -105,6 +105,19 @@ async def _content(part: Part) -> AsyncGenerator[bytes | memoryview]:
             raise UsageError(f"the file is {change} than it was when the request was made")
     except UsageError as error:
         raise UsageError(f"{part.label}: {error}") from error
+    except AiosockError:
+        raise  # Of a file that is itself read over the network; some are OSErrors too.
+    except (OSError, ValueError) as error:
+        if not isinstance(part.body, (FileBody, AsyncFileBody)):
+            raise
+        raise _unreadable(part.label, part.body.source, error) from error
+
+
+def _unreadable(label: str, file: object, error: OSError | ValueError) -> UsageError:
+    # A file that was closed meanwhile raises ValueError.
+    name = _name_of_file(file)
+    shown = "the file" if name is None else f"the file {name[:MAX_SHOWN]!r}"
+    return UsageError(f"{label}: {shown} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def file_pairs(files: Files) -> list[tuple[str, FileValue]]:
@@ -138,12 +151,16 @@ def make_multipart(
         content_type: A Content-Type of the user's: its boundary is taken, or it gets one.
 
     Raises:
-        UsageError: A part that cannot be sent, a Content-Type that is not multipart, or a boundary that is none.
+        UsageError: A part that cannot be sent, a Content-Type that is not multipart, a boundary that is none, or one of
+            the user's that stands in a part; in parts that are not in memory nobody looks for it.
     """
-    boundary, content_type = _boundary(content_type)
+    given = content_type
+    boundary, content_type = _boundary(given)
     parts = [_field(name, value) for name, value in form_pairs(data if data is not None else ())]
     parts += [_file(name, value) for name, value in files]
     _refuse_repeated(parts)
+    if content_type == given:
+        _refuse_boundary_within(parts, b"--" + boundary)
     delimiter = b"\r\n--" + boundary
     # The first boundary has no line before it that it would have to end.
     parts = [
@@ -165,6 +182,15 @@ def _refuse_repeated(parts: list[Part]) -> None:
         if not body.replayable and id(body.source) in seen:
             raise UsageError(f"{label}: can be read only once, and is given as {seen[id(body.source)]} too")
         seen[id(body.source)] = label
+
+
+def _refuse_boundary_within(parts: list[Part], line: bytes) -> None:
+    """A line within a part that begins like a boundary would end it (RFC 2046, 5.1.1); a random one stands nowhere."""
+    for label, _, body in parts:
+        if isinstance(body, BytesBody):
+            data = bytes(body.data)
+            if data.startswith(line) or b"\n" + line in data:
+                raise UsageError(f"{label}: has a line that is the boundary of the Content-Type in headers")
 
 
 # One part
@@ -208,9 +234,11 @@ def _body(label: str, content: Content) -> Body:
         return make_body(content, "")
     except UsageError as error:
         raise UsageError(f"{label}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(label, content, error) from error
 
 
-def _name_of_file(content: Content) -> str | None:
+def _name_of_file(content: object) -> str | None:
     """Return the name of a file without its folders; a number or ``<stdin>`` is none."""
     name = getattr(content, "name", None)
     if not isinstance(name, (str, bytes, os.PathLike)):

@@ -6,6 +6,9 @@ wait, and what it raises goes to the loop's exception handler and harms no reque
 
 Times are seconds of `time.perf_counter`, monotonic. Events of one request come in the order of the classes below, save
 that an answer may come while its request is still being sent.
+
+One call may send many requests: redirects, retries, what authentication asks for. They all have the same number in
+``event.request.extensions["call"]``, which no other call of this process has; ``response.request`` has it too.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from itertools import count
 from time import perf_counter
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from aiosock.errors import Attempt
 from aiosock.message.request import Request
@@ -22,6 +26,8 @@ from aiosock.message.response import Response
 from aiosock.message.transit import ConnectionInfo
 
 logger = logging.getLogger("aiosock.client")
+
+_calls: Final = count(1)
 
 
 class RequestQueued(NamedTuple):
@@ -175,6 +181,11 @@ Event: TypeAlias = (
 Listener: TypeAlias = Callable[[Event], None]
 
 
+def listening(listener: Listener) -> dict[str, Any]:
+    """Return the extensions of a new call whose events a listener is told."""
+    return {"on_event": listener, "call": next(_calls)}
+
+
 def tell(listener: Listener, event: Event) -> None:
     """Tell a listener of an event; it cannot harm who tells it."""
     try:
@@ -203,6 +214,8 @@ def log(event: Event) -> None:
     """Write an event to the log, at DEBUG, without field values or the query."""
     request = event.request
     asked = f"{request.method} {request.url.with_query(None).with_fragment(None)}"
+    if "call" in request.extensions:
+        asked = f"call {request.extensions['call']}: {asked}"
     if isinstance(event, ConnectionAcquired):
         kind = "the reused" if event.connection.reused else "a new"
         logger.debug("%s: on %s connection to %s", asked, kind, event.connection.remote_address)
@@ -238,7 +251,8 @@ class Trace:
         self._closes = False
 
     def queued(self) -> None:
-        """The request begins to wait for a connection."""
+        """The request begins to wait for a connection; maybe for another one, since that which it got had ended."""
+        self._tell_closed()
         tell(self._listener, RequestQueued(self._request, perf_counter()))
 
     def acquired(

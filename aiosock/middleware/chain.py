@@ -14,7 +14,7 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response
 
 # What bounds and steers a user's request does so for all that is sent on its behalf.
-_INHERITED: Final = ("timeout", "deadline", "proxy", "guard", "on_event")
+_INHERITED: Final = ("timeout", "deadline", "proxy", "guard", "on_event", "call")
 
 Send: TypeAlias = Callable[[Request], Awaitable[Response]]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 from multidict import CIMultiDict
 
 from aiosock.errors import (
+    AiosockError,
     ClientClosed,
     IncompleteBody,
     InvalidHeader,
@@ -28,6 +30,7 @@ from aiosock.errors import (
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
+from aiosock.protocol.http1 import FieldSection
 from aiosock.testing.answers import arrived, declared_length, has_no_body, reply, too_short
 from aiosock.testing.bounds import Bounds
 from aiosock.testing.message import reason_phrase
@@ -221,6 +224,7 @@ class _Exchange:
         self._has_trailers = False
         self._has_body = True
         self._length = 0
+        self._most = math.inf
         self._taken = 0
         self._piece = b""
         self._room = asyncio.Event()
@@ -294,6 +298,10 @@ class _Exchange:
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise RuntimeError(f"the application's status must be an int from 200 to 999, not {status!r}")
         headers = [field for field in _decoded(message.get("headers", ())) if field[0].lower() != "transfer-encoding"]
+        try:
+            FieldSection(headers)
+        except AiosockError as error:
+            raise RuntimeError(f"the application's headers cannot be sent: {error}") from error
         self._has_trailers = message.get("trailers", False)
         self._has_body = not has_no_body(self._request, status)
         self._expected = "body"
@@ -306,12 +314,15 @@ class _Exchange:
             source=self,
             timings=self._timings,
         )
-        self._length = declared_length(response.headers) if self._has_body else 0
+        if self._has_body and "Content-Length" in response.headers:
+            self._length = self._most = declared_length(response.headers)
         if not self.head.done():
             self.head.set_result(response)
 
     async def _take_body(self, piece: bytes, more: bool) -> None:
         if self._has_body and piece:
+            if self._taken + len(piece) > self._most:
+                raise RuntimeError(f"the application's body is longer than its Content-Length, {self._length}")
             # One piece is held; whoever has another waits until that is taken.
             while self._piece and not self.left:
                 self._room.clear()

@@ -342,7 +342,7 @@ def parse(text: str, name: str) -> list[Recorded]:
                 exchanges.append(_exchange(value))
         except _Unusable as error:
             raise UsageError(f"the recording {name} cannot be used: line {number}: {error}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"the recording {name} cannot be used: line {number} is no JSON: {error}") from error
     return exchanges
 

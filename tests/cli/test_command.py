@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -254,6 +256,7 @@ def test_help_and_version_are_printed(run: Run) -> None:
         ["-F", "a=@/nonexistent/file", "http://localhost/"],
         ["-F", "\udcff=b", "http://localhost/"],
         ["-F", "a=b", "-H", "Content-Type: text/plain", "http://localhost/"],
+        ["-F", "a=b", "-H", "content-type:", "http://localhost/"],
         ["-I", "-d", "x", "http://localhost/"],
         ["-I", "--json", "1", "http://localhost/"],
         ["-H", "no colon", "http://localhost/"],
@@ -405,6 +408,14 @@ def _answering(data: bytes) -> Callable[[Peer], Any]:
 @pytest.mark.parametrize("option", ["-u", "--user"])
 def test_user_and_password(echo: Callable[..., dict[str, Any]], option: str) -> None:
     assert echo(option, "me:pass:word")["headers"]["authorization"] == "Basic bWU6cGFzczp3b3Jk"
+
+
+def test_user_and_password_may_be_any_bytes(echo: Callable[..., dict[str, Any]], run: Run) -> None:
+    user = os.fsdecode(b"m\xfe:p\xff:\xc3\xa4")
+    told = base64.b64encode(os.fsencode(user)).decode()
+    assert echo("-u", user)["headers"]["authorization"] == f"Basic {told}"
+    assert echo("-u", user, "-H", "Authorization: mine")["headers"]["authorization"] == "mine"
+    assert "lone surrogate" in run("-u", user, "--digest", "http://127.0.0.1:1/", status=2).err
 
 
 def test_the_password_is_asked_for_on_a_terminal_only(run: Run) -> None:

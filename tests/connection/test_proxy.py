@@ -132,6 +132,11 @@ def test_other_arguments_that_cannot_be_used_are_refused_without_their_secrets(
     assert "secret" not in str(info.value)
 
 
+def test_credentials_for_socks_may_be_as_long_as_a_byte_can_count() -> None:
+    assert Proxy("socks5://p", auth=("u" * 255, "é" * 127 + "x")).auth == ("u" * 255, "é" * 127 + "x")
+    assert Proxy("http://p", auth=("u" * 256, "p" * 256)).auth == ("u" * 256, "p" * 256)
+
+
 def test_credentials_that_are_given_take_the_place_of_those_in_the_url() -> None:
     assert Proxy("http://other:one@p", auth=("me", "secret")).auth == ("me", "secret")
 

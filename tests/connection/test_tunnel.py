@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,8 +24,10 @@ DEMAND = (
 
 
 @asynccontextmanager
-async def asking(server: Server, limits: Limits | None = None, user: str = "me:secret@") -> AsyncIterator[Asker]:
-    proxy = Proxy(f"http://{user}127.0.0.1:{server.port}", headers={"X-Own": "1"})
+async def asking(
+    server: Server, limits: Limits | None = None, user: str = "me:secret@", own: tuple[str, str] = ("X-Own", "1")
+) -> AsyncIterator[Asker]:
+    proxy = Proxy(f"http://{user}127.0.0.1:{server.port}", headers=[own])
     stream = await connect_tcp("127.0.0.1", server.port)
     try:
         yield Asker(stream, proxy, Credentials(proxy), limits or Limits())
@@ -70,6 +73,25 @@ async def test_a_refusal_that_repeats_our_credentials_is_not_shown() -> None:
             await asker.ask(TARGET, last=True)
 
 
+@pytest.mark.parametrize("said", ["secret", "bWU6c2VjcmV0", "XyZzY", "abra cadabra"])
+@pytest.mark.parametrize("where", ["reason", "body"])
+async def test_no_words_of_a_refusal_give_away_who_we_are(where: str, said: str) -> None:
+    words = f"do not know {said}, go away"
+    reason, body = (words, "") if where == "reason" else ("No", words)
+    answer = f"HTTP/1.1 500 {reason}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    own = ("X-Key", said) if "cad" in said else ("Proxy-Authorization", f"Bearer {said}")
+    user = "" if said == "XyZzY" else "me:secret@"
+    async with Server.answering(answer) as server:
+        async with asking(server, user=user, own=own) as asker:
+            with pytest.raises(aiosock.ProxyError, match=f"443: 500{'' if where == 'reason' else ' No'}$") as info:
+                await asker.ask(TARGET, last=True)
+            assert info.value.response is not None
+        # Who is somebody else is told.
+        async with asking(server, user="") as asker:
+            with pytest.raises(aiosock.ProxyError, match=f"{said}, go away$"):
+                await asker.ask(TARGET, last=True)
+
+
 async def test_a_long_reason_is_cut() -> None:
     answer = b"HTTP/1.1 500 " + b"x" * 5000 + b"\r\nContent-Length: 0\r\n\r\n"
     async with Server.answering(answer) as server, asking(server) as asker:
@@ -91,6 +113,30 @@ async def test_a_refusal_without_end_is_not_read_to_its_end(monkeypatch: pytest.
             await asker.ask(TARGET, last=True)
         assert info.value.response is not None
         assert info.value.response.content == b"x" * MAX_REFUSAL_BYTES
+
+
+async def test_a_refusal_whose_body_comes_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.connection.tunnel.REFUSAL_SECONDS", 60.0)
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\n")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await peer.send(b"late")
+
+    async with Server(script) as server, asking(server) as asker:
+        with pytest.raises(aiosock.ProxyError, match="500 No: late$"):
+            await asker.ask(TARGET, last=True)
+
+
+@pytest.mark.parametrize("status", [300, 304, 399, 599])
+async def test_all_but_2xx_is_a_refusal(status: int) -> None:
+    answer = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
+    async with Server.answering(answer) as server, asking(server) as asker:
+        with pytest.raises(aiosock.ProxyError, match=f"{status} No$") as info:
+            await asker.ask(TARGET, last=False)
+        assert info.value.status_code == status
 
 
 async def test_the_next_nonce_may_come_with_the_tunnel() -> None:

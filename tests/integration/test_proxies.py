@@ -7,6 +7,7 @@ import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from ssl import CERT_OPTIONAL, SSLContext, SSLError
 
 import pytest
@@ -19,7 +20,7 @@ from aiosock.connection.proxy import Proxy
 from aiosock.message.response import Response
 from aiosock.message.url import Location
 from aiosock.network.trust import TLSSettings
-from aiosock.testing import Certificates, Peer, Server, response
+from aiosock.testing import Certificates, MockTransport, Peer, Server, reply, response
 
 OK = response(body=b"ok")
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -203,6 +204,32 @@ async def test_a_unix_socket_is_reached_without_rules_and_refuses_a_proxy_of_the
         assert [request.target for request in server.requests] == ["/", "/"]
         with pytest.raises(aiosock.UsageError, match="Unix socket"):
             await get(made, "http://a.example/", extensions={"proxy": "http://127.0.0.1:1"})
+
+
+@pytest.mark.parametrize("usable", [True, False])
+async def test_proxies_of_the_environment_are_none_for_a_unix_socket_or_a_transport_of_ones_own(
+    usable: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "socket")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await reader.read()
+        writer.close()
+
+    async with Server.answering(OK) as proxy, await asyncio.start_unix_server(serve, path):
+        monkeypatch.setenv("http_proxy", proxy.url if usable else "ftp://no.proxy")
+        async with aiosock.Client(uds=path) as client:
+            assert (await client.get("http://a.example/")).content == b"ok"
+        async with aiosock.Client(transport=MockTransport(lambda _: reply(content="mock"))) as client:
+            assert (await client.get("http://a.example/")).text == "mock"
+        assert proxy.connections == 0
+        # They count for others.
+        with contextlib.nullcontext() if usable else pytest.raises(aiosock.UsageError, match="^http_proxy: "):
+            async with aiosock.Client() as client:
+                await client.get("http://a.example/")
+        assert proxy.connections == usable
 
 
 async def test_a_kept_connection_that_the_proxy_had_closed_is_replaced() -> None:
@@ -392,6 +419,24 @@ async def test_sessions_cross_neither_hops_nor_proxies(certificates: Certificate
         *(("CONNECT", True), ("GET inside", True)),
         *(("CONNECT", False), ("GET inside", False)),
     ]
+
+
+async def test_a_session_with_a_proxy_does_not_cross_local_addresses(server_context: SSLContext, ca_file: str) -> None:
+    resumed: list[bool] = []
+
+    async def script(peer: Peer) -> None:
+        assert peer.ssl_object is not None
+        await peer.read_request()
+        resumed.append(bool(peer.ssl_object.session_reused))
+        await peer.send(response(body=b"ok", headers=[("Connection", "close")]))
+
+    async with Server(script, ssl=server_context) as server, transport(Proxy(server.url), ca_file) as made:
+        for address in (None, None, ("127.0.0.1", 0), ("127.0.0.1", 0)):
+            # A client has one for life; what is kept is told apart by it all the same.
+            made._local_address = address
+            made._proxied.clear()
+            await get(made, "http://a.example/")
+    assert resumed == [False, True, False, True]
 
 
 async def test_a_proxy_has_a_trust_of_its_own(certificates: Certificates, server_context: SSLContext) -> None:
@@ -633,6 +678,21 @@ async def test_digest_is_answered_and_remembered_for_what_is_sent_on(digest_only
         assert said(server) == [first, 'Digest "n1" 00000001', 'Digest "n1" 00000002', 'Digest "n2" 00000001']
         assert [request.body for request in server.requests] == [b"body"] * 4
         assert server.connections == 1
+
+
+async def test_of_too_many_proxies_the_one_that_was_not_used_for_longest_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aiosock.connection.dial.MAX_PROXIES", 2)
+    async with Server(by_digest([OK])) as server, transport() as made:
+        first, second, third = (
+            Proxy(url_of(server), auth=(user, "secret"), digest_only=True) for user in ("a", "b", "c")
+        )
+        for proxy in (first, second, first, third, first, second):
+            await get(made, "http://a.example/", extensions={"proxy": proxy})
+        asked = ["", 'Digest "n1" 00000001']
+        again = [f'Digest "n1" 0000000{count}' for count in (2, 3)]
+        assert said(server) == [*asked, *asked, again[0], *asked, again[1], *asked]
 
 
 @pytest.mark.parametrize("close", [False, True])

@@ -25,6 +25,7 @@ from tests.kit.proxies import (
     running_microsocks,
     running_squid,
     running_tinyproxy,
+    running_twisted,
 )
 
 LARGE = 5_000_000
@@ -84,6 +85,12 @@ def dante() -> Iterator[RunningProxy]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def twisted() -> Iterator[RunningProxy]:
+    with running_twisted() as running:
+        yield running
+
+
 class Way(NamedTuple):
     """A proxy, named by its fixture, and how it is spoken to."""
 
@@ -116,6 +123,8 @@ OPEN = [
     Way("dante", "socks4"),
     Way("dante", "socks5"),
     Way("dante", "socks5h"),
+    Way("twisted", "socks4"),
+    Way("twisted", "socks4a"),
 ]
 GUARDED = [
     Way("squid_basic", "http", True, 407),
@@ -255,6 +264,20 @@ async def test_a_host_that_the_proxy_cannot_reach(way: Way, proxy: str, secure: 
             assert way.tunnels or caught.value.status_code in range(500, 600)
         else:
             assert (await client.get(f"http://127.0.0.1:{port}/")).status_code in range(500, 600)
+        await settled(client)
+
+
+@pytest.mark.parametrize("way", [Way("squid", "http"), Way("dante", "socks5h"), Way("twisted", "socks4a")], ids=str)
+async def test_the_name_of_the_host_is_the_proxys_to_resolve(
+    way: Way, proxy: str, secure: bool, server: Server, ca_file: str
+) -> None:
+    class Deaf:
+        async def resolve(self, host: str, port: int) -> list[str]:
+            raise AssertionError(f"{host} was looked up here")
+
+    url = f"{'https' if secure else 'http'}://localhost:{server.port}/json"
+    async with checked_client(proxy=proxy, trust_env=False, verify=ca_file, resolver=Deaf()) as client:
+        assert (await client.get(url)).json()["name"] == "aiosock"
         await settled(client)
 
 

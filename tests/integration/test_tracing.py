@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from ssl import SSLContext
@@ -201,6 +202,39 @@ async def test_a_stale_connection_is_no_failure(heard: Listener) -> None:
         assert (await client.get(server.url)).text == "ok"
         assert "RequestFailed" not in heard.names
         assert heard.names[-1] in ("ResponseDone", "ConnectionClosed")
+        # The end of the one comes before the other.
+        names = [name for name in heard.names if name not in SENT]
+        assert names[:4] == ["ConnectionAcquired", "ConnectionClosed", *FIRST[:2]]
+        assert [event.at for event in heard.events] == sorted(event.at for event in heard.events)
+
+
+async def test_where_there_is_no_body_there_is_no_progress(heard: Listener) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+    async with (
+        Server.answering(response(204), head, response(200)) as server,
+        checked_client(on_event=heard) as client,
+    ):
+        await client.get(server.url)
+        await client.head(server.url)
+        await client.post(server.url, content=b"")
+        check(client)
+    assert len(heard.of(trace.ResponseDone)) == 3
+    assert heard.of(trace.BodyProgress) == []
+
+
+async def test_a_connection_that_was_handed_over_is_done_when_it_is_closed(heard: Listener) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello")
+        await peer.wait_disconnect()
+
+    async with Server(script) as server, checked_client(on_event=heard) as client:
+        async with client.stream("GET", server.url, headers={"Upgrade": "x", "Connection": "upgrade"}) as answer:
+            assert answer.stream is not None
+            assert await answer.stream.read() == b"hello"
+            assert heard.names[-1] == "ResponseHeadReceived"
+        await settled(client)
+    assert heard.names[-2:] == ["ResponseDone", "ConnectionClosed"]
 
 
 async def test_a_listener_that_fails_harms_nothing(heard: Listener) -> None:
@@ -256,6 +290,57 @@ async def test_what_a_middleware_sends_is_told_too(heard: Listener) -> None:
     async with Server.answering(OK) as server, checked_client(on_event=heard, middleware=[twice]) as client:
         await client.get(f"{server.url}/x")
     assert [event.request.target for event in heard.of(trace.ResponseHeadReceived)] == ["/own", "/x"]
+
+
+async def test_events_of_calls_at_the_same_time_are_told_apart(heard: Listener) -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            kind, _, name = request.target[1:].partition("/")
+            answers = {
+                "moved": response(302, headers=[("Location", f"/asked/{name}")]),
+                "asked": response(401, headers=[("WWW-Authenticate", 'Digest realm="r", nonce="n", qop="auth"')]),
+                "busy": response(503),
+            }
+            authorized = request.header("Authorization") is not None
+            await peer.send(OK if authorized and kind == "asked" else answers.get(kind, OK))
+
+    async def own(request: aiosock.Request, next: Any) -> aiosock.Response:
+        # Nothing of the call's but what is inherited.
+        await (await next(aiosock.Request("GET", request.url.with_path(f"/own{request.url.path}")))).close()
+        return await next(request)
+
+    retry = aiosock.Retry(2, backoff=0)
+    async with (
+        Server(script) as server,
+        checked_client(
+            on_event=heard, auth=aiosock.DigestAuth("me", "secret"), retry=retry, middleware=[own]
+        ) as client,
+    ):
+        paths = ["moved/1", "moved/2", "busy/3", "busy/4", "plain/5", "plain/6"]
+        answers = await asyncio.gather(*(client.get(f"{server.url}/{path}") for path in paths))
+        request = client.build_request("GET", f"{server.url}/plain/7")
+        answers += [await client.send(request), await client.send(request)]
+    calls: dict[int, set[str]] = {}
+    for event in heard.events:
+        calls.setdefault(event.request.extensions["call"], set()).add(event.request.target[-1])
+    # However many requests it took, each call has one number, and each number one call.
+    assert sorted(map(sorted, calls.values())) == [["1"], ["2"], ["3"], ["4"], ["5"], ["6"], ["7"], ["7"]]
+    assert {answer.request.extensions["call"] for answer in answers if answer.request} == set(calls)
+    assert {trace.Redirected, trace.RequestRetried} < {type(event) for event in heard.events}
+
+
+async def test_a_listener_of_one_call_learns_its_number_too(heard: Listener) -> None:
+    async with Server.answering(OK) as server, checked_client() as client:
+        request = client.build_request("GET", server.url, extensions={"on_event": heard})
+        await client.send(request)
+        await client.send(request)
+        # A number that came along, and may be another call's by now, does not count.
+        async with checked_client(on_event=heard) as listening:
+            await listening.send(pickle.loads(pickle.dumps(request)))  # noqa: S301  # our own
+    numbers = [event.request.extensions["call"] for event in heard.events]
+    assert len(set(numbers)) == 3
+    assert request.extensions["call"] not in numbers
+    assert numbers == sorted(numbers)
 
 
 async def test_the_end_is_told_once_and_the_close_after_it(heard: Listener) -> None:
@@ -315,7 +400,10 @@ async def test_the_log_has_no_secrets(heard: Listener, listened: bool, caplog: p
     async with Server(script) as server, Client(on_event=heard if listened else None) as client:
         await client.get(f"{server.url}/a?secret=1", auth=("me", "secret"), headers={"X": "secret"})
     said = [record.getMessage() for record in caplog.records if record.name == "aiosock.client"]
-    assert said == [
+    number = said[0].partition(":")[0].removeprefix("call ")
+    assert number.isdigit()
+    assert {line.partition(": ")[0] for line in said} == {f"call {number}"}
+    assert [line.partition(": ")[2] for line in said] == [
         f"GET {server.url}/a: on a new connection to 127.0.0.1:{server.port}",
         f"GET {server.url}/a: answered 302",
         f"GET {server.url}/a: done",

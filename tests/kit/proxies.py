@@ -1,5 +1,6 @@
 """
-Proxies that nobody wrote for these tests, each a process of its own on loopback: squid, tinyproxy, microsocks, dante.
+Proxies that nobody wrote for these tests, each a process of its own on loopback: squid, tinyproxy, microsocks, dante,
+twisted.
 
 They run without privileges, in the foreground, in a folder of their own that goes when they do.
 """
@@ -174,6 +175,17 @@ def running_dante() -> Iterator[RunningProxy]:
         command = [program, "-f", str(folder / "danted.conf"), "-p", str(folder / "danted.pid"), "-N", "1"]
         with _running(command, folder, port):
             yield RunningProxy(dict.fromkeys(("socks4", "socks5", "socks5h"), f"127.0.0.1:{port}"))
+
+
+@contextmanager
+def running_twisted() -> Iterator[RunningProxy]:
+    """Run the SOCKS proxy of Twisted as long as the block lasts: SOCKS4, with the names of 4a."""
+    program = require("twistd3")
+    (port,) = free_ports(1)
+    with _folder() as folder:
+        command = [program, "--nodaemon", "--pidfile=", f"--logfile={folder}/twisted.log"]
+        with _running([*command, "socks", "--interface=127.0.0.1", f"--port={port}"], folder, port):
+            yield RunningProxy(dict.fromkeys(("socks4", "socks4a"), f"127.0.0.1:{port}"))
 
 
 def _md5(text: str) -> str:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosock.connection.outgoing import MAX_DIRECT_BYTES
-from aiosock.errors import UsageError
+from aiosock.errors import ReadTimeout, UsageError
 from aiosock.message.body import BytesBody
 from aiosock.message.multipart import MAX_WHOLE_BYTES, MultipartBody
 from aiosock.message.request import Request
@@ -517,6 +517,81 @@ async def test_pieces_that_are_no_bytes_are_refused_by_name() -> None:
     for content in (generated(b"x", "y"), Pieces("y")):  # type: ignore[arg-type]
         with pytest.raises(UsageError, match=r"^files\['a'\]: content: its pieces must be bytes, not str; encode them"):
             await sent(make({"a": content}))
+
+
+class Broken(io.BytesIO):
+    """A file whose medium fails after the first reading."""
+
+    name = "/some/where/photo.jpg"
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(b"x" * 600_000)
+        self._error = error
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell():
+            raise self._error
+        return super().read(size)
+
+
+class AsyncBroken(AsyncFile):
+    async def read(self, size: int = -1) -> bytes:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_file_that_cannot_be_read_is_named_with_its_part(asynchronous: bool) -> None:
+    error = OSError(5, "Input/output error")
+    broken: Any = AsyncBroken(b"x", name=Path("/some/where/photo.jpg")) if asynchronous else Broken(error)
+    request = make({"a": b"fine", "b": ("shown.jpg", broken)})
+    with pytest.raises(UsageError) as info:
+        await sent(request)
+    assert str(info.value) == "files['b']: the file 'photo.jpg' cannot be read: Input/output error"
+    assert isinstance(info.value.__cause__, OSError)
+
+
+async def test_a_file_that_was_closed_meanwhile_is_named_with_its_part(path: Path) -> None:
+    with path.open("rb") as named, io.BytesIO(b"x") as nameless:
+        requests = [make({"a": (None, file)}) for file in (named, nameless)]
+    for request, shown in zip(requests, [f"file '{path.name}'", "file"], strict=True):
+        with pytest.raises(UsageError, match=rf"^files\['a'\]: the {shown} cannot be read: .*closed file"):
+            await sent(request)
+
+
+def test_a_file_that_cannot_be_measured_is_named_with_its_part() -> None:
+    class Endless(io.BytesIO):
+        def seek(self, offset: int, whence: int = 0) -> int:
+            raise OSError(22, "Invalid argument")
+
+    with Endless(b"x") as file, pytest.raises(UsageError) as info:
+        make({"a": file})
+    assert str(info.value) == "files['a']: the file cannot be read: Invalid argument"
+
+
+async def test_errors_that_are_not_of_reading_a_file_stay_what_they_are() -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"x"
+        raise OSError(5, "mine")
+
+    with pytest.raises(OSError, match="mine"):
+        await sent(make({"a": failing()}))
+    ours = ReadTimeout("the other server is slow")
+    with pytest.raises(ReadTimeout) as info:
+        await sent(make({"a": Broken(ours)}))
+    assert info.value is ours
+
+
+@pytest.mark.parametrize("content", [b"--AaB03x", b"x\r\n--AaB03x--\r\n", b"x\n--AaB03xyz", "ä\r\n--AaB03x"])
+def test_a_part_that_would_end_with_the_boundary_of_the_users_is_refused(content: Any) -> None:
+    with pytest.raises(UsageError, match=r"^files\['b'\]: has a line that is the boundary"):
+        make({"a": b"x", "b": ("c", content)})
+    with pytest.raises(UsageError, match=r"^data\['b'\]: has a line that is the boundary"):
+        make({"a": b"x"}, data={"b": content})
+
+
+async def test_what_is_no_line_of_the_boundary_is_sent() -> None:
+    for content in (b"x--AaB03x", b"\r\n-AaB03x", b"\r\n--aab03x", b"\r--AaB03x"):
+        assert content in await sent(make({"a": content}))
 
 
 # Any form

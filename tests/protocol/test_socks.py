@@ -64,6 +64,15 @@ def test_user_and_password_are_sent_when_the_proxy_wants_them() -> None:
     assert handshake.done
 
 
+@pytest.mark.parametrize(("user", "password"), [("u" * 255, "p" * 255), ("", "p"), ("u", ""), ("", "")])
+def test_user_and_password_may_be_as_long_as_a_byte_can_count(user: str, password: str) -> None:
+    handshake = Handshake("socks5", "a" * 255, 80, (user, password))
+    handshake.begin()
+    sent = handshake.receive_data(b"\x05\x02")
+    assert sent == bytes([1, len(user)]) + user.encode() + bytes([len(password)]) + password.encode()
+    assert handshake.receive_data(b"\x01\x00") == b"\x05\x01\x00\x03\xff" + b"a" * 255 + b"\x00\x50"
+
+
 def test_user_and_password_are_not_sent_when_the_proxy_wants_none() -> None:
     handshake = Handshake("socks5", "a.example", 80, AUTH)
     handshake.begin()

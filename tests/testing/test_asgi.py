@@ -199,6 +199,44 @@ async def test_a_body_that_is_shorter_than_it_says_is_incomplete(content: tuple[
     assert len(told) == 1
 
 
+@pytest.mark.parametrize(("length", "content"), [(b"3", (b"1234",)), (b"3", (b"12", b"34")), (b"0", (b"1",))])
+async def test_a_body_that_is_longer_than_it_says_is_the_applications_fault(
+    length: bytes, content: tuple[bytes, ...]
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        for piece in content:
+            await send(body(piece, True))
+        await send(body())
+
+    async with client(app) as one:
+        with pytest.raises(IncompleteBody) as caught:
+            await one.get("/")
+        said = f"the application's body is longer than its Content-Length, {length.decode()}"
+        assert str(caught.value.__cause__) == said
+        assert (await one.head("/")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ((b"x\r\ny", b"1"), "the field name is not a token"),
+        ((b"x", b"1\r\nset-cookie: a=secret"), "the value of x holds a control character"),
+        ((b"content-length", b"secret, 3"), "Content-Length is not a number"),
+    ],
+)
+async def test_headers_that_no_server_would_send_are_the_applications_fault(
+    field: tuple[bytes, bytes], told: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"\xe9"), field]})
+        await send(body())
+
+    async with client(app) as one:
+        with pytest.raises(RuntimeError, match=f"^the application's headers cannot be sent: {told}"):
+            await one.get("/")
+
+
 async def test_an_application_that_gives_up_waiting_for_the_body_has_it_later() -> None:
     go_on = asyncio.Event()
 

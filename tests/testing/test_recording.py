@@ -80,6 +80,7 @@ def test_what_is_written_is_read(recorded: list[Recorded]) -> None:
         ('{"aiosock-recording": 2}\n', "line 1: its version is 2, and this aiosock knows 1"),
         (VERSION_LINE + line() + "\n{\n", "line 3 is no JSON"),
         (VERSION_LINE + "\n" + line(), "line 2 is no JSON"),
+        pytest.param(VERSION_LINE + "[" * 100_000, "line 2 is no JSON", id="deep"),
         (VERSION_LINE + "3", "line 2: there is no 'request'"),
         (VERSION_LINE + '{"request": {}}', "line 2: there is no 'response'"),
         (VERSION_LINE + '{"request": [], "response": {}}', "line 2: 'request' is a list"),
