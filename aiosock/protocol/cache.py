@@ -231,6 +231,11 @@ def may_store(method: str, status_code: int, request: Fields, response: Fields, 
     return freshness_lifetime(status_code, response, response_time) > 0
 
 
+def is_public(entry: Entry) -> bool:
+    """Tell whether a kept response is for everybody (RFC 9111, 5.2.2.9)."""
+    return "public" in _response_directives(entry.fields)
+
+
 def has_validator(fields: Fields) -> bool:
     """Tell whether a response can be validated."""
     return "ETag" in fields or "Last-Modified" in fields
@@ -391,21 +396,22 @@ def _hop_by_hop(fields: Fields) -> set[str]:
     return named | _NEVER_KEPT
 
 
-def select(entries: Iterable[Entry], method: str, partition: str, request: Fields) -> Entry | None:
+def select(entries: Iterable[Entry], method: str, request: Fields) -> Entry | None:
     """
-    Return the kept response of a URL that answers a request, the most recent of several (RFC 9111, 4 and 4.1).
+    Return the kept response of a URL that answers a request, of several the most recent (RFC 9111, 4 and 4.1).
+
+    One that varies on nothing stands back behind those that do: servers forget to say so of their default.
 
     Args:
-        entries: All that are kept for the URL.
+        entries: All that are kept for the URL, and for whom the request is.
         method: Of the request. What answered a GET answers a HEAD too.
-        partition: Whom the request is for.
         request: Its fields.
     """
     fitting = [
-        entry
-        for entry in entries
-        if (entry.method == "GET" or method == "HEAD")
-        and entry.partition == partition
-        and matches(entry.varied, request)
+        entry for entry in entries if (entry.method == "GET" or method == "HEAD") and matches(entry.varied, request)
     ]
-    return max(fitting, key=lambda entry: (entry.response_time, date_of(entry.fields, 0)), default=None)
+    return max(fitting, key=_recency, default=None)
+
+
+def _recency(entry: Entry) -> tuple[bool, float, float]:
+    return bool(entry.varied), date_of(entry.fields, entry.response_time), entry.response_time

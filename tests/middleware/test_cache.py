@@ -20,13 +20,13 @@ from aiosock.message.jar import CookieJar
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.url import parse_url
-from aiosock.middleware.cache import MAX_INVALIDATED, Cache, MemoryStore, SQLiteStore
+from aiosock.middleware.cache import Cache, MemoryStore, SQLiteStore
 from aiosock.middleware.chain import compose
 from aiosock.middleware.coalesce import Coalesce
 from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.kept import KeptBody
 from aiosock.middleware.redirect import Redirects
-from aiosock.middleware.schemes import BasicAuth, BearerAuth
+from aiosock.middleware.schemes import BasicAuth, BearerAuth, DigestAuth
 from aiosock.protocol.cache import Entry
 
 URL = "http://h/a"
@@ -86,7 +86,7 @@ class Origin:
         self.cache = Cache(clock=self.clock)
         self.replies: list[Reply] = []
         self.requests: list[Request] = []
-        self.add: Callable[[Request], Request] = lambda request: request
+        self.add: Callable[[Request], Request] = CookieKeeper().add
 
     async def send(self, request: Request) -> Response:
         self.requests.append(request)
@@ -424,7 +424,7 @@ async def test_what_varies_on_what_is_added_later_is_not_kept(origin: Origin) ->
 
 # Whose it is
 
-AUTH, OTHER_AUTH = object(), object()
+AUTH, OTHER_AUTH = DigestAuth("u", "p"), DigestAuth("u", "p")
 
 
 def jar_with(cookie: str) -> CookieJar:
@@ -544,7 +544,7 @@ async def test_credentials_are_for_one_cache_alone_and_what_is_open_is_for_all()
 
 
 async def test_only_so_many_identities_are_remembered(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiosock.middleware.cache.MAX_IDENTITIES", 2)
+    monkeypatch.setattr("aiosock.middleware.identity.MAX_KNOWN", 2)
     guards = [object() for _ in range(3)]
     for guard in guards:
         await origin.ask(reply(b"x", said="max-age=60"), extensions={"guard": guard})
@@ -739,14 +739,16 @@ async def test_an_answer_asked_for_before_the_change_is_not_kept(origin: Origin)
     assert await origin.states(URL) == ["hit"]
 
 
-async def test_only_so_many_changes_are_remembered_and_what_is_older_is_not_kept(origin: Origin) -> None:
+async def test_what_is_older_than_all_that_is_remembered_is_not_kept(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachekey.MAX_CHANGED", 2)
     origin.replies = [reply(b"old", said="max-age=60")]
     response = await origin.cache(Request("GET", URL), origin.send)
-    for number in range(MAX_INVALIDATED + 1):
+    for number in range(3):
         await origin.ask(reply(b""), method="POST", url=f"http://h/{number}")
     await response.read()
     assert await origin.states(URL) == ["miss"]
-    assert len(origin.cache._invalidated) == MAX_INVALIDATED
 
 
 # Stores that fail

@@ -321,18 +321,22 @@ def test_a_request_matches_with_the_same_fields_however_they_are_written() -> No
     assert not matches(varied, fields())
 
 
-def test_of_several_that_match_the_most_recent_is_chosen() -> None:
+def test_of_several_that_match_the_most_recent_by_its_date_is_chosen() -> None:
     old, new = entry(response_time=THEN), entry(response_time=THEN + 1)
-    other = entry(response_time=THEN + 2, varied=(("a", "b"),))
-    foreign = entry(response_time=THEN + 3, partition="x")
+    dated = entry(("Date", HOUR_LATER), response_time=THEN - 1)
     head = entry(response_time=THEN + 4, method="HEAD")
-    everything = [old, new, other, foreign, head]
-    assert select(everything, "GET", "", fields()) is new
-    assert select(everything, "GET", "", fields(A="b")) is other
-    assert select(everything, "GET", "x", fields()) is foreign
-    assert select(everything, "HEAD", "", fields()) is head
-    assert select([old], "HEAD", "", fields()) is old
-    assert select([head], "GET", "", fields()) is None
+    assert select([new, old], "GET", fields()) is new
+    assert select([dated, new, old], "GET", fields()) is dated
+    assert select([old, head, new], "GET", fields()) is new
+    assert select([old, head, new], "HEAD", fields()) is head
+    assert select([old], "HEAD", fields()) is old
+    assert select([head], "GET", fields()) is None
+
+
+def test_what_varies_on_something_comes_before_what_varies_on_nothing() -> None:
+    varying, default = entry(varied=(("a", "b"),)), entry(response_time=THEN + 1)
+    assert select([varying, default], "GET", fields(A="b")) is varying
+    assert select([varying, default], "GET", fields(A="c")) is default
 
 
 # What it may be used for
