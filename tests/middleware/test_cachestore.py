@@ -63,6 +63,11 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await made.close()
 
 
+async def settled(store: Store) -> None:
+    """Wait until all that was kept is written."""
+    await store.find("", first)
+
+
 async def kept(store: Store, *urls: str) -> list[str]:
     return [url for url in urls if await store.find(url, first) is not None]
 
@@ -202,10 +207,10 @@ def test_a_database_never_exceeds_its_bound(steps: list[tuple[str, int]]) -> Non
         store = SQLiteStore(":memory:", max_bytes=8000)
         for url, size in steps:
             await store.put(url, sized(size))
+            assert await store.find(url, first) is not None
             [held] = store._open().execute("SELECT ifnull(sum(size), 0) FROM entry").fetchone()
             assert (held,) == store._open().execute("SELECT bytes FROM total").fetchone()
             assert held <= 8000
-            assert await store.find(url, first) is not None
         await store.close()
 
     asyncio.run(run())
@@ -314,6 +319,7 @@ async def test_a_corrupt_entry_is_a_miss_and_is_removed(
     store = SQLiteStore(path)
     await store.put("u", ENTRY)
     await store.put("v", ENTRY)
+    await settled(store)
     await asyncio.to_thread(spoil, path, f"UPDATE entry SET {column} = ? WHERE url = 'u'", value)  # noqa: S608  # ours
     assert await store.find("u", first) is None
     assert caplog.messages == [f"removed 1 corrupt entries of the cache database {str(path)!r}"]
@@ -371,7 +377,8 @@ def test_a_database_that_cannot_be_used_is_named(make: Any, reason: str, tmp_pat
 
     async def run() -> None:
         store = SQLiteStore(path)
-        for step in (store.find("u", first), store.put("u", ENTRY), store.remove("u")):
+        await store.put("u", ENTRY)
+        for step in (store.find("u", first), store.remove("u")):
             with pytest.raises(UsageError, match=reason) as caught:
                 await step
             assert str(path) in str(caught.value)
@@ -386,7 +393,7 @@ def test_a_database_of_others_stays_as_it_is(make: Any, tmp_path: Path) -> None:
     make(path)
     before = path.read_bytes()
     with pytest.raises(UsageError):
-        asyncio.run(SQLiteStore(path).put("u", ENTRY))
+        asyncio.run(SQLiteStore(path).remove("u"))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["db"]
 
@@ -431,32 +438,105 @@ async def test_while_others_keep_it_busy_there_is_nothing_to_be_had(
     path, clock = tmp_path / "db", Clock()
     store = SQLiteStore(path, clock=clock)
     await store.put("u", ENTRY)
+    await settled(store)
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     await asyncio.to_thread(other.execute, "BEGIN EXCLUSIVE")
     await store.put("v", ENTRY)
+    await settled(store)
     clock.now += 100
     # Reading goes on, and only the note of its use is not taken.
     assert await store.find("u", first) == ENTRY
-    assert len(caplog.messages) == 2
-    assert all("cannot be used for now: database is locked" in message for message in caplog.messages)
+    assert caplog.messages == [
+        f"the cache database {str(path)!r} cannot be used for now: database is locked",
+        f"the cache database {str(path)!r} cannot note a use: database is locked",
+    ]
     await asyncio.to_thread(other.execute, "ROLLBACK")
     assert await kept(store, "u", "v") == ["u"]
     await asyncio.to_thread(other.close)
     await store.close()
 
 
-async def test_what_fails_half_way_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_fails_half_way_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
     store = SQLiteStore(tmp_path / "db", max_bytes=2000)
     await store.put("u", sized(2000))
 
     def fail(*_: object) -> None:
         raise sqlite3.DatabaseError("torn")
 
+    assert await kept(store, "u") == ["u"]
     with monkeypatch.context() as patch:
-        patch.setattr("aiosock.middleware.cachestore._leaving", fail)
-        with pytest.raises(UsageError, match="torn"):
-            await store.put("v", sized(2000))
-    assert await kept(store, "u", "v") == ["u"]
+        patch.setattr("aiosock.middleware.cachestore.leaving", fail)
+        await store.put("v", sized(2000))
+        assert await kept(store, "u", "v") == ["u"]
+    [message] = caplog.messages
+    assert message.startswith("an answer could not be kept: the cache database")
+    await store.close()
+
+
+async def test_who_keeps_an_entry_does_not_wait_for_a_busy_database(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    store = SQLiteStore(path)
+    await store.put("u", ENTRY)
+    assert await kept(store, "u") == ["u"]
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    await asyncio.to_thread(other.execute, "BEGIN EXCLUSIVE")
+    done = asyncio.ensure_future(store.put("v", ENTRY))
+    await asyncio.sleep(0)
+    assert done.done()
+    await asyncio.to_thread(other.close)
+    await store.close()
+
+
+async def test_of_many_who_have_to_wait_for_others_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachestore.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("aiosock.middleware.cachestore.PATIENCE_SECONDS", 3600.0)
+    path = tmp_path / "db"
+    store = SQLiteStore(path)
+    assert await kept(store, "u") == []
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+    waits: list[int] = []
+
+    def note(*_: object) -> None:
+        [waited] = store._open().execute("PRAGMA busy_timeout").fetchone()
+        waits.append(waited)
+
+    for _ in range(3):
+        await store.put("u", ENTRY)
+        await store.find("u", note)  # type: ignore[arg-type]
+    # The first has waited before it was asked; it found the database busy, and the others did not wait at all.
+    assert waits == [10, 0, 0]
+    await asyncio.to_thread(other.execute, "ROLLBACK")
+    await store.put("u", ENTRY)
+    assert await kept(store, "u") == ["u"]
+    await asyncio.to_thread(other.close)
+    await store.close()
+
+
+async def test_who_keeps_more_than_the_disk_takes_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachestore.MAX_UNWRITTEN_BYTES", 0)
+    store = SQLiteStore(tmp_path / "db")
+    await store.put("u", ENTRY)
+    [count] = store._open().execute("SELECT count(*) FROM entry").fetchone()
+    assert count == 1
+    await store.close()
+
+
+async def test_a_database_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    store = SQLiteStore(path)
+    await store.put("u", ENTRY)
+    assert await store.find("u", first) == ENTRY
+    await asyncio.to_thread(spoil, path, "DROP TABLE entry")
+    for name in os.listdir(tmp_path):
+        os.unlink(tmp_path / name)
+    with pytest.raises(UsageError, match="no such table"):
+        await store.find("u", first)
+    await store.put("v", ENTRY)
+    assert await kept(store, "u", "v") == ["v"]
     await store.close()
 
 
@@ -477,6 +557,7 @@ async def test_what_was_to_go_while_the_database_was_busy_is_not_given_and_goes_
     path = tmp_path / "cache.db"
     store = SQLiteStore(path)
     await store.put("u", ENTRY)
+    await settled(store)
     other = await asyncio.to_thread(sqlite3.connect, path, check_same_thread=False, isolation_level=None)
     try:
         await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
@@ -496,6 +577,7 @@ async def test_after_a_fork_the_store_works_with_a_thread_and_a_connection_of_it
 ) -> None:
     store = SQLiteStore(tmp_path / "cache.db")
     await store.put("u", ENTRY)
+    await settled(store)
     before = store._threads, store._database
     monkeypatch.setattr("aiosock.middleware.cachestore.os.getpid", lambda: -1)
     assert await store.find("u", first) == ENTRY
