@@ -38,6 +38,8 @@ ERROR_STATUSES: Final = frozenset({500, 502, 503, 504})
 # RFC 9110, 9.2.1, and QUERY, which is safe by its own definition.
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 
+_FORBIDDING: Final = frozenset({"no-store", "no-cache", "must-revalidate", "only-if-cached", "max-age", "min-fresh"})
+
 # RFC 9111, 3.1. A cookie is set once: by the answer that sets it, and not by each copy of it.
 _NEVER_KEPT: Final = frozenset(
     {
@@ -119,7 +121,8 @@ def parse_cache_control(values: Iterable[str]) -> tuple[dict[str, str | None], b
     """
     Return the directives of Cache-Control fields by their names in lower case, and whether all was well-formed.
 
-    The first of each name counts (RFC 9111, 4.2.1). Up to its next comma, what is malformed is passed over.
+    The first of each name counts (RFC 9111, 4.2.1). What is malformed is passed over up to its next comma, but for the
+    names of directives that forbid something: servers forget commas, and mean it all the same.
     """
     directives: dict[str, str | None] = {}
     well_formed = True
@@ -129,7 +132,11 @@ def parse_cache_control(values: Iterable[str]) -> tuple[dict[str, str | None], b
             found = _directive().match(value, position)
             if found is None:
                 well_formed = False
-                position = value.find(",", position) + 1 or len(value)
+                end = value.find(",", position) + 1 or len(value)
+                for word in re.findall(r"[\w-]+", value[position:end].lower()):
+                    if word in _FORBIDDING:
+                        directives.setdefault(word, "")
+                position = end
                 continue
             position = found.end()
             name, quoted, token = found.groups()
