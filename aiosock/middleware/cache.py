@@ -95,24 +95,27 @@ class Cache:
 
     A body is kept when it has been read to its end. Set-Cookie is not kept: a cookie is set once.
 
-    Who asks counts: what a request carries as Authorization, Cookie, ``auth``, ``cookies``, ``guard``, ``proxy`` or
-    ``server_name`` sets its answers apart from those of others, and such answers are for this very `Cache` alone,
-    also in a store that processes share. A `BasicAuth` or `BearerAuth` is the same as another that sends the same;
-    any other ``auth`` only if it is the same object.
+    Who asks counts: what a request is sent with as Authorization, Cookie (the client's jar included), ``auth``,
+    ``cookies``, ``guard``, ``proxy`` or ``server_name`` sets its answers apart from those of others, and such answers
+    are for this very `Cache` alone, also in a store that processes share. A `BasicAuth` or `BearerAuth` is the same as
+    another that sends the same, a `DigestAuth` or `NetRCAuth` only as itself. What is ``public`` is the same for all
+    cookies of a jar.
 
-    The cookies of a client's jar, and credentials that a middleware adds below, cannot be seen when a request comes.
-    What was asked for with them is kept only if it is ``public``, or if there is an ``identity``; so is a ``private``
-    answer that sets a cookie. What else is kept of such a client is what the server gave to one that it did not know,
-    and requests that would carry credentials by now get that as well, while it is fresh. Of what another field tells
-    (an API key, say) a cache knows nothing: one `Cache` is for clients that may see the same, and that reach the
-    network in the same way.
+    What was asked for with credentials that cannot be seen when a request comes is kept only if it is ``public``, or if
+    there is an ``identity``: those that a middleware below adds, and those of an ``auth`` that is a function of yours,
+    which may be another user for each request. So is a ``private`` answer that sets a cookie. Of what another field
+    tells (an API key, say) a cache knows nothing.
+
+    A cache belongs to the client that uses it first. Other clients may use it too, but how they connect (``verify``,
+    ``cert``, ``guard``, ``uds``, proxies) cannot be seen from here, so that each has its answers apart, unless there is
+    an ``identity``. Whoever shares a store instead says that its caches may see the same, and connect in the same way.
 
     Args:
         store: Keeps the answers; a `MemoryStore` of 64 MiB where it is left out.
         max_entry_bytes: The most bytes of one body, as it was sent. Larger ones are not kept.
-        identity: States that all requests are those of one user, this one: credentials set nothing apart any more,
-            and answers are shared with every cache of the same identity and store, but for those that servers vary on
-            credentials.
+        identity: States that all requests are those of one user, this one, whichever client sends them: credentials
+            set nothing apart any more, and answers are shared with every cache of the same identity and store, but for
+            those that servers vary on credentials.
         clock: Tells seconds since the epoch.
 
     Raises:

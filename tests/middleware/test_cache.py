@@ -309,6 +309,9 @@ async def test_only_if_cached_is_never_sent(origin: Origin) -> None:
     assert len(origin.requests) == 1
     origin.clock.now += 15
     assert (await origin.ask(said="only-if-cached")).status_code == 504
+    for options in ({"content": b"x"}, {"headers": {"Range": "bytes=0-1"}}, {"headers": {"If-None-Match": "x"}}):
+        assert (await origin.ask(said="only-if-cached", **options)).status_code == 504  # type: ignore[arg-type]
+    assert (await origin.ask(said="only-if-cached, no-store")).status_code == 504
     assert (await origin.ask(said="only-if-cached, max-stale")).extensions["cache"] == "stale"
 
 
@@ -345,6 +348,14 @@ async def test_what_the_server_confirms_is_used_with_its_new_fields(
     assert "If-None-Match" not in response.request.headers  # type: ignore[union-attr]
     origin.clock.now += 59
     assert (await origin.ask()).headers["Age"] == "59"
+
+
+async def test_a_cookie_that_comes_with_a_confirmation_is_shown_but_not_kept(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="max-age=60", ETag='"a"', Set_Cookie="a=1"))
+    origin.clock.now += 60
+    response = await origin.ask(reply(status=304, said="max-age=60", Set_Cookie="a=2"))
+    assert (response.headers.getall("Set-Cookie"), response.cookies["a"]) == (["a=2"], "2")
+    assert "Set-Cookie" not in (await origin.ask()).headers
 
 
 async def test_what_the_server_has_changed_takes_its_place(origin: Origin) -> None:
@@ -555,6 +566,127 @@ async def test_only_so_many_identities_are_remembered(origin: Origin, monkeypatc
     ]
 
 
+async def test_the_cookies_of_a_jar_set_answers_apart_but_for_those_for_everybody(origin: Origin) -> None:
+    keeper = CookieKeeper()
+    send = compose([origin.cache, keeper], lambda request: origin.send(request))
+    origin.add = lambda request: keeper.add(request)
+
+    async def get(*replies: Response, url: str = URL) -> tuple[bytes, str]:
+        origin.replies = list(replies)
+        response = await send(Request("GET", url))
+        return await response.read(), response.extensions["cache"]
+
+    assert await get(reply(b"nobody", said="max-age=60")) == (b"nobody", "miss")
+    vary = {"Vary": "Cookie", "ETag": '"a"'}
+    for user in ("alice", "bob"):
+        keeper.jar = jar_with(f"sid={user}")
+        for said in ("private, max-age=60", "max-age=60"):
+            assert await get(reply(user.encode(), said=said), url=f"{URL}?{said}") == (user.encode(), "miss")
+            assert await get(url=f"{URL}?{said}") == (user.encode(), "hit")
+        assert await get(reply(user.encode(), said="max-age=60", **vary)) == (user.encode(), "miss")
+        assert await get() == (user.encode(), "hit")
+    keeper.jar = jar_with("sid=alice")
+    assert await get() == (b"alice", "hit")
+    keeper.jar = jar_with("sid=bob")
+    assert await get(reply(b"all", said="public, max-age=60"), url="http://h/b") == (b"all", "miss")
+    keeper.jar = jar_with("sid=carol")
+    assert await get(url="http://h/b") == (b"all", "hit")
+    keeper.jar = None
+    assert await get() == (b"nobody", "hit")
+    assert await get(url="http://h/b") == (b"all", "hit")
+
+
+async def test_what_was_asked_for_with_other_cookies_than_the_jar_had_is_nobodys(origin: Origin) -> None:
+    keeper = CookieKeeper(jar_with("sid=alice"))
+
+    async def late(request: Request, next: Any) -> Response:
+        keeper.jar = jar_with("sid=bob")
+        return await next(request)
+
+    async def server(request: Request) -> Response:
+        answer = reply(b"x", said="max-age=60")
+        answer.request = request
+        return answer
+
+    async def read(middlewares: list[Any]) -> str:
+        response = await compose(middlewares, server)(Request("GET", URL))
+        await response.read()
+        return response.extensions["cache"]
+
+    assert await read([origin.cache, late, keeper]) == "miss"
+    for user in ("alice", "bob"):
+        keeper.jar = jar_with(f"sid={user}")
+        assert await read([origin.cache, keeper]) == "miss"
+
+
+async def test_an_answer_that_changes_the_jar_is_not_kept_for_what_nobody_will_ask_again(origin: Origin) -> None:
+    store = MemoryStore()
+    cache, keeper = Cache(store, clock=origin.clock), CookieKeeper(jar_with("sid=1"))
+
+    async def server(request: Request) -> Response:
+        return reply(b"x", said="max-age=60", Set_Cookie="sid=2")
+
+    await (await compose([cache, keeper], server)(Request("GET", URL))).read()
+    assert len(store) == 0
+
+
+async def test_what_nobody_can_tell_the_credentials_of_is_not_kept(origin: Origin) -> None:
+    async def server(request: Request) -> Response:
+        return reply(b"x", said="max-age=60")
+
+    await (await origin.cache(Request("GET", URL), server)).read()
+    assert await origin.states(URL) == ["miss"]
+
+
+async def test_clients_that_share_a_cache_have_their_answers_apart_unless_they_are_one_user(
+    origin: Origin, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Network:
+        async def send(self, request: Request) -> Response:
+            return reply(b"x", said="max-age=60")
+
+    class Slotted(Network):
+        __slots__ = ()
+        __hash__ = None  # type: ignore[assignment]
+
+    async def states(cache: Cache, networks: list[Network]) -> list[str]:
+        got = []
+        for network in networks:
+            response = await compose([cache, CookieKeeper()], network.send)(Request("GET", URL))
+            await response.read()
+            got.append(response.extensions["cache"])
+        return got
+
+    caplog.set_level(logging.DEBUG, "aiosock")
+    store, networks = MemoryStore(), [Network(), Network(), Network(), Slotted(), Slotted()]
+    assert await states(Cache(store), networks * 2) == ["miss"] * 5 + ["hit"] * 5
+    assert caplog.messages == ["a cache is used by several clients, whose answers are kept apart"]
+    # What the first one of a cache asks for is open to the first one of another, as they share the store.
+    assert await states(Cache(store), [Network(), Network()]) == ["hit", "miss"]
+    assert await states(Cache(store, identity="me"), networks) == ["miss"] + ["hit"] * 4
+
+
+async def test_what_somebodys_own_auth_fetched_is_kept_only_if_it_is_public(origin: Origin) -> None:
+    def somebodys(request: Request) -> Request:
+        return request
+
+    options: dict[str, Any] = {"extensions": {"auth": somebodys}}
+    await origin.ask(reply(b"alice", said="max-age=60"), **options)
+    assert await origin.states(URL, **options) == ["miss"]
+    await origin.ask(reply(b"all", said="public, max-age=60"), **options)
+    assert await origin.states(URL, **options) == ["hit"]
+    assert await origin.states(URL) == ["miss"]
+
+
+async def test_what_is_public_is_not_freshened_by_what_is_somebodys(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="public, max-age=60", ETag='"a"'))
+    origin.clock.now += 60
+    origin.add = lambda request: request.replace(headers=[*request.headers.items(), ("Authorization", "alice")])
+    assert (await origin.ask(reply(status=304, said="max-age=60", X="alice"))).headers["X"] == "alice"
+    kept = await origin.ask(said="only-if-cached, max-stale")
+    assert "X" not in kept.headers
+
+
 # RFC 5861
 
 
@@ -656,9 +788,26 @@ async def test_closing_ends_what_goes_on_behind_answers_and_then_nothing_more_do
         await cache(Request("GET", URL), never)
         await asyncio.sleep(0)
     assert ended
-    await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"), said="no-cache")
-    origin.clock.now += 610
-    assert (await origin.ask(reply(b"new"))).content == b"new"
+
+
+async def test_all_passes_a_closed_cache_by_and_what_comes_late_does_not_open_its_store_again(
+    origin: Origin, tmp_path: Path
+) -> None:
+    store = SQLiteStore(tmp_path / "db", clock=origin.clock)
+    async with Cache(store, clock=origin.clock) as cache:
+        origin.cache = cache
+        await origin.ask(reply(b"kept", said="max-age=60"))
+        assert await origin.states(URL) == ["hit"]
+        origin.replies = [reply(b"late", said="max-age=60")]
+        late = await cache(Request("GET", "http://h/late"), origin.send)
+        origin.replies = [reply(b"", said="max-age=60")]
+        changing = asyncio.ensure_future(cache(Request("POST", URL), origin.send))
+    assert await late.read() == b"late"
+    await changing
+    assert "cache" not in (await origin.ask(reply(b"new", said="max-age=60"))).extensions
+    assert store._database is None
+    async with cache:
+        assert await origin.states("http://h/late") == ["miss"]
 
 
 @pytest.mark.parametrize(
