@@ -11,11 +11,13 @@ import asyncio
 import json
 import logging
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from aiosock.errors import UsageError
 from aiosock.middleware.cacherows import checksum, decode, encode, leaving, prepare, transaction, with_body
@@ -184,8 +186,8 @@ class SQLiteStore:
         self._threads = DaemonThreads(1)
         self._process = os.getpid()
         self._database: sqlite3.Connection | None = None
-        # What a fork has left here of its parent's: not to be used, nor closed.
-        self._inherited: list[sqlite3.Connection | None] = []
+        # Held while the database is at work, and while the process forks.
+        self._at_work = threading.Lock()
         # URLs whose entries, or one variant of them, are to go as soon as others let us.
         self._owed: dict[str, str | None] = {}
         self._busy_seconds = BUSY_SECONDS
@@ -193,6 +195,7 @@ class SQLiteStore:
         # In bytes, ever since; the one is counted by the loop, the other by the thread.
         self._handed_over = 0
         self._written = 0
+        _stores.add(self)
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._path!r}>"
@@ -204,7 +207,7 @@ class SQLiteStore:
         Raises:
             UsageError: The database cannot be used; the message names it.
         """
-        return await self._own_threads().run(lambda: self._tolerant(lambda: self._find(url, choose)))
+        return await self._run(lambda: self._find(url, choose))
 
     async def put(self, url: str, entry: Entry, /) -> None:
         """
@@ -214,7 +217,7 @@ class SQLiteStore:
         line tells where it cannot be written. Only who keeps more than the disk takes has to wait for it.
         """
         now = self._clock()
-        writing = self._own_threads().run(lambda: self._tolerant(lambda: self._put(url, entry, now)))
+        writing = self._run(lambda: self._put(url, entry, now))
         writing.add_done_callback(_tell)
         self._handed_over += len(entry.body)
         if self._handed_over - self._written > MAX_UNWRITTEN_BYTES:
@@ -222,23 +225,26 @@ class SQLiteStore:
 
     async def remove(self, url: str, entry: Entry | None = None, /) -> None:
         """Drop an entry of a URL, or all of them; raises as `find`."""
-        await self._own_threads().run(lambda: self._tolerant(lambda: self._remove(url, entry)))
+        await self._run(lambda: self._remove(url, entry))
 
     async def close(self) -> None:
         """Close the database; it is opened again when it is used again."""
-        await self._own_threads().run(self._close)
+        await self._run(self._close)
 
-    def _own_threads(self) -> DaemonThreads:
-        """Return the thread of this process: those of one that it was forked from are not here."""
+    def _run(self, work: Callable[[], T]) -> asyncio.Future[T | None]:
+        """Return a future for what work with the database comes to; all of it is done in the order in which it came."""
         if self._process != os.getpid():
+            # The threads of the process that this one was forked from are not here.
             self._process = os.getpid()
             self._threads = DaemonThreads(1)
-            self._inherited.append(self._database)
-            self._database = None
             self._handed_over = self._written = 0
-        return self._threads
+        return self._threads.run(lambda: self._work(work))
 
     # What follows runs in the thread.
+
+    def _work(self, work: Callable[[], T]) -> T | None:
+        with self._at_work:
+            return self._tolerant(work)
 
     def _tolerant(self, work: Callable[[], T]) -> T | None:
         """Do work with the database; while others keep it busy, or the disk is full, there is nothing to be had."""
@@ -379,6 +385,28 @@ class SQLiteStore:
                 which = ("", ()) if variant is None else (" AND variant = ?", (variant,))
                 database.execute(f"DELETE FROM entry WHERE url = ?{which[0]}", (url, *which[1]))  # noqa: S608  # no value
         self._owed.clear()
+
+
+# A connection that is there twice after a fork makes SQLite mistake who holds which lock, and lose what was written
+# (sqlite.org/howtocorrupt.html, 2.6). So there is none while a process forks; each side opens its own when it needs it.
+_stores: Final[WeakSet[SQLiteStore]] = WeakSet()
+_forking: Final[list[SQLiteStore]] = []
+
+
+def _before_fork() -> None:
+    for store in list(_stores):
+        store._at_work.acquire()
+        _forking.append(store)
+        store._close()
+
+
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop()._at_work.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -19,7 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosock.errors import UsageError
-from aiosock.middleware.cachestore import ENTRY_BYTES, MemoryStore, SQLiteStore, Store, size_of
+from aiosock.middleware.cachestore import (
+    ENTRY_BYTES,
+    MemoryStore,
+    SQLiteStore,
+    Store,
+    _after_fork,
+    _before_fork,
+    size_of,
+)
 from aiosock.protocol.cache import Entry
 
 ENTRY = Entry(
@@ -516,6 +524,65 @@ async def test_of_many_who_have_to_wait_for_others_one_does(tmp_path: Path, monk
     await store.close()
 
 
+async def test_on_a_full_disk_nothing_more_is_kept_and_all_else_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
+    path = tmp_path / "db"
+    store = SQLiteStore(path)
+    await store.put("u", ENTRY)
+    await settled(store)
+    store._open().execute("PRAGMA max_page_count = 1")
+    await store.put("v", sized(100_000))
+    assert await kept(store, "u", "v") == ["u"]
+    assert caplog.messages == [f"the cache database {str(path)!r} cannot be used for now: database or disk is full"]
+    await store.remove("u")
+    store._open().execute("PRAGMA max_page_count = 1000000")
+    await store.put("v", sized(100_000))
+    assert await kept(store, "u", "v") == ["v"]
+    await store.close()
+
+
+FORKING = """
+import asyncio, os, sys
+from aiosock.middleware.cachestore import SQLiteStore
+from aiosock.protocol.cache import Entry
+
+store = SQLiteStore(sys.argv[1])
+
+async def use(url):
+    await store.put(url, Entry("GET", 200, "", "HTTP/1.1", (), (), 0.0, 0.0, url.encode()))
+    return (await store.find(url, lambda entries: next(iter(entries), None))).body == url.encode()
+
+async def end():
+    await store.close()
+
+assert asyncio.run(use("before"))
+child = os.fork()
+done = asyncio.run(use("child" if child == 0 else "parent"))
+asyncio.run(end())
+if child == 0:
+    os._exit(0 if done else 1)
+assert done and os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_fork_and_its_parent_go_on_with_one_database(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    # A fork with threads is what it is about, though Python warns of it.
+    command = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning", "-c", FORKING, path]
+    assert subprocess.run(command, timeout=60).returncode == 0
+
+    async def read() -> list[str]:
+        store = SQLiteStore(path)
+        found = await kept(store, "before", "child", "parent")
+        await store.close()
+        return found
+
+    assert asyncio.run(read()) == ["before", "child", "parent"]
+
+
 async def test_who_keeps_more_than_the_disk_takes_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiosock.middleware.cachestore.MAX_UNWRITTEN_BYTES", 0)
     store = SQLiteStore(tmp_path / "db")
@@ -572,18 +639,15 @@ async def test_what_was_to_go_while_the_database_was_busy_is_not_given_and_goes_
         await store.close()
 
 
-async def test_after_a_fork_the_store_works_with_a_thread_and_a_connection_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_while_a_process_forks_no_database_is_open_nor_at_work(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "cache.db")
     await store.put("u", ENTRY)
     await settled(store)
-    before = store._threads, store._database
-    monkeypatch.setattr("aiosock.middleware.cachestore.os.getpid", lambda: -1)
-    assert await store.find("u", first) == ENTRY
-    assert store._threads is not before[0]
-    assert store._inherited == [before[1]]
+    _before_fork()
+    assert store._database is None
+    finding = asyncio.ensure_future(store.find("u", first))
+    _after_fork()
+    assert await finding == ENTRY
     await store.close()
-    # In the parent it is closed by the parent.
-    assert before[1] is not None
-    before[1].close()
+    _before_fork()
+    _after_fork()
