@@ -108,14 +108,15 @@ class Cache:
 
     A cache belongs to the client that uses it first. Other clients may use it too, but how they connect (``verify``,
     ``cert``, ``guard``, ``uds``, proxies) cannot be seen from here, so that each has its answers apart, unless there is
-    an ``identity``. Whoever shares a store instead says that its caches may see the same, and connect in the same way.
+    an ``identity``; a one-shot `aiosock.get` is such a client. Whoever shares a store instead says that its caches may
+    see the same, and connect in the same way.
 
     Args:
         store: Keeps the answers; a `MemoryStore` of 64 MiB where it is left out.
         max_entry_bytes: The most bytes of one body, as it was sent. Larger ones are not kept.
-        identity: States that all requests are those of one user, this one, whichever client sends them: credentials
-            set nothing apart any more, and answers are shared with every cache of the same identity and store, but for
-            those that servers vary on credentials.
+        identity: States that all requests are those of one user, this one, and that all clients that send them connect
+            in the same way: credentials and clients set nothing apart any more, and answers are shared with every cache
+            of the same identity and store, but for those that servers vary on credentials.
         clock: Tells seconds since the epoch.
 
     Raises:
@@ -286,6 +287,7 @@ class Cache:
 
     async def _freshen(self, entry: Entry, response: Response, lookup: _Lookup, since: int, asked_at: float) -> Entry:
         now = self._clock()
+        _note_malformed(lookup.request, response)
         new = freshened(entry, response.headers, lookup.fields, asked_at, now, _http_date(now))
         partition = self._partition(lookup, response)
         lasting = may_store(new.method, new.status_code, lookup.seen, new.fields, now)
@@ -302,8 +304,7 @@ class Cache:
         """Have a new answer kept, where that is allowed; the entry is what it takes the place of."""
         request, now = lookup.request, self._clock()
         response.extensions["cache"] = "miss"
-        if not parse_cache_control(response.headers.getall("Cache-Control", ()))[1]:
-            logger.debug("passed over a malformed part of a Cache-Control field of %s", request.location.host)
+        _note_malformed(request, response)
         if entry is not None and entry.method == "GET" and request.method == "HEAD" and response.is_success:
             if response.status_code == entry.status_code and describes_same(entry, response.headers):
                 await self._freshen(entry, response, lookup, since, asked_at)
@@ -406,6 +407,11 @@ def _select(entries: Iterable[Entry], *, method: str, owner: Owner, fields: CIMu
     own, public = owner
     theirs = (one for one in entries if one.partition == own or (one.partition == public and is_public(one)))
     return select(theirs, method, fields)
+
+
+def _note_malformed(request: Request, response: Response) -> None:
+    if not parse_cache_control(response.headers.getall("Cache-Control", ()))[1]:
+        logger.debug("passed over a malformed part of a Cache-Control field of %s", request.location.host)
 
 
 def _not_cached(request: Request) -> Response:

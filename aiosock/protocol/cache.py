@@ -113,7 +113,7 @@ class Use(Enum):
 @cache
 def _directive() -> re.Pattern[str]:
     token = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105  # a grammar's token is no secret
-    value = rf"[ \t]*+=[ \t]*+(?:\"((?:[^\"\\]|\\.)*+)\"|({token}))"
+    value = rf"=(?:\"((?:[^\"\\]|\\.)*+)\"|({token}))"
     return re.compile(rf"[ \t]*+(?:({token})(?:{value})?)?[ \t]*+(?:,|\Z)", re.DOTALL)
 
 

@@ -234,6 +234,138 @@ async def test_a_heuristic_is_no_more_than_a_tenth(origin: Origin) -> None:
     assert await origin.states(URL) == ["miss"]
 
 
+# What a cache is commonly asked, as (status and fields, seconds later, fields of the next request, what becomes of it).
+# Numbers in fields are dates, in seconds from when the first answer was given.
+
+Fields = list[tuple[str, str | int]]
+NOW, OLD, TAG = ("Date", 0), ("Last-Modified", -86400), ("ETag", '"a"')
+HOUR: Fields = [("Cache-Control", "max-age=3600")]
+RELOAD: Fields = [("Cache-Control", "max-age=0")]
+STALE: Fields = [("Cache-Control", "max-stale")]
+ASKED: list[tuple[int, Fields, int, Fields, str]] = [
+    # Freshness that is said, or not.
+    (200, [], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", 'max-age="3600"')], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age='3600'")], 3, [], "miss"),
+    (200, [("Cache-Control", "MaX-aGe=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=003600")], 3, [], "hit"),
+    (200, [("Cache-Control", "foobar, max-age=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", 'extension="max-age=100", max-age=1')], 3, [], "miss"),
+    (200, [("Cache-Control", 'max-age=1, extension="max-age=100"')], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age= 3600")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=0")], 0, [], "miss"),
+    (200, [("Cache-Control", "max-age=a100")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=100a")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=-100")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=3600.0")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=2147483648")], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=99999999999")], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=1800, max-age=1")], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=1"), ("Cache-Control", "max-age=1800")], 3, [], "miss"),
+    (200, [("Cache-Control", "s-maxage=3600, max-age=1")], 3, [], "miss"),
+    (200, [("Cache-Control", "s-maxage=1, max-age=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", "s-maxage=3600")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=3600"), ("Expires", -10000), NOW], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=3600"), ("Expires", "0"), NOW], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=0"), ("Expires", 10000), NOW], 3, [], "miss"),
+    (200, [("Expires", 2592000), NOW], 3, [], "hit"),
+    (200, [("Expires", 2592000), ("Date", "foo")], 3, [], "hit"),
+    (200, [("Expires", -2592000), NOW], 3, [], "miss"),
+    (200, [("Expires", 0), NOW], 0, [], "miss"),
+    (200, [("Expires", 300), ("Date", 400)], 3, [], "miss"),
+    (200, [("Expires", "0"), NOW], 3, [], "miss"),
+    (200, [("Expires", "THU, 18 AUG 2050 02:01:18 gMT"), NOW], 3, [], "hit"),
+    (200, [("Expires", "Thu 18 Aug 2050 02:01:18 GMT"), NOW], 3, [], "miss"),
+    (200, [("Expires", "Thu, 18  Aug  2050 02:01:18 GMT"), NOW], 3, [], "miss"),
+    (200, [("Expires", "Thu, 18 Aug 2050 02.01.18 GMT"), NOW], 3, [], "miss"),
+    (200, [("Expires", "Thu, 18 Aug 2050 2:01:18 GMT"), NOW], 3, [], "miss"),
+    (200, [("Expires", "Thu, 18 Aug 2050 02:01:18 AEST"), NOW], 3, [], "miss"),
+    # Age.
+    (200, [("Cache-Control", "max-age=10"), NOW, ("Age", "15")], 0, [], "miss"),
+    (200, [("Date", -10), ("Expires", 10), ("Age", "25")], 0, [], "miss"),
+    (200, [("Date", 10), ("Expires", 20), ("Age", "15")], 0, [], "miss"),
+    *((200, [*HOUR, NOW, ("Age", age)], 0, [], "hit") for age in ("abc", "-7200", "7200.0", "0, 7200", "0, 0")),
+    *((200, [*HOUR, NOW, ("Age", age)], 0, [], "miss") for age in ("7200, 0", "7200, 7200", "7200,")),
+    (200, [*HOUR, ("Age", "7200"), ("Age", "0")], 0, [], "miss"),
+    # Freshness that is supposed.
+    *((status, [OLD, NOW], 3, [], "hit") for status in (200, 203, 204, 404, 405, 410, 414, 501)),
+    *((status, [OLD, NOW], 3, [], "miss") for status in (201, 202, 403, 502, 503, 504, 599)),
+    (599, [OLD, NOW, ("Cache-Control", "public")], 3, [], "hit"),
+    # Any final status that says so.
+    *(
+        (status, HOUR, 3, [], "hit")
+        for status in (200, 203, 204, 299, 301, 302, 307, 308, 400, 404, 410, 499, 500, 503, 599)
+    ),
+    *((status, [("Expires", -5000), ("Last-Modified", -100000), NOW], 0, [], "validation") for status in (200, 404)),
+    # Directives of answers.
+    (200, [("Cache-Control", "private, max-age=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", "No-StOrE"), ("Expires", 10000), NOW], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=10000, no-store")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=10000, No-CaChE")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=10000, no-cache"), TAG], 3, [], "validation"),
+    (200, [("Cache-Control", "max-age=10000, must-revalidate"), TAG], 3, [], "hit"),
+    (
+        200,
+        [("Cache-Control", "max-age=2, must-revalidate"), TAG],
+        3,
+        [("Cache-Control", "max-stale")],
+        "validation",
+    ),
+    (200, [("Cache-Control", "max-age=10000, immutable"), TAG], 3, RELOAD, "hit"),
+    (
+        200,
+        [("Cache-Control", "max-age=2, immutable"), TAG],
+        3,
+        [("Cache-Control", "max-age=0")],
+        "validation",
+    ),
+    (200, [*HOUR, ("Pragma", "no-cache")], 3, [], "hit"),
+    (200, [*HOUR, ("Set-Cookie", "a=b")], 3, [], "hit"),
+    (200, [*HOUR, ("Content-Disposition", "attachment")], 3, [], "hit"),
+    # Directives of requests.
+    (200, HOUR, 3, RELOAD, "miss"),
+    (200, HOUR, 3, [("Cache-Control", "max-age=1")], "miss"),
+    (200, [*HOUR, ("Age", "1800")], 0, [("Cache-Control", "max-age=600")], "miss"),
+    (200, [("Cache-Control", "max-age=1")], 3, [("Cache-Control", "max-stale=1000")], "stale"),
+    (200, [("Cache-Control", "max-age=1500"), ("Age", "2000")], 0, [("Cache-Control", "max-stale=1000")], "stale"),
+    (200, [("Cache-Control", "max-age=1500")], 0, [("Cache-Control", "min-fresh=2000")], "miss"),
+    (200, [("Cache-Control", "max-age=1500"), ("Age", "1000")], 0, [("Cache-Control", "min-fresh=1000")], "miss"),
+    (200, HOUR, 0, [("Cache-Control", "no-cache")], "miss"),
+    (200, [*HOUR, ("Last-Modified", -10000)], 0, [("Cache-Control", "no-cache")], "validation"),
+    (200, [*HOUR, ("ETag", 'W/"a"')], 0, [("Cache-Control", "no-cache")], "validation"),
+    (200, [*HOUR, ("ETag", "a")], 0, [("Pragma", "no-cache")], "validation"),
+    (200, HOUR, 0, [("Pragma", "unknown")], "hit"),
+    # Vary.
+    *((200, [*HOUR, ("Vary", vary)], 0, [], "miss") for vary in ("*", "*, *", ", *", "*, Foo", "Foo, *")),
+    (200, [*HOUR, ("Vary", ""), ("Vary", "*")], 0, [], "miss"),
+    (200, [*HOUR, ("Vary", "Foo")], 0, [("Foo", "1")], "miss"),
+    (200, [*HOUR, ("Vary", "Foo, Bar")], 0, [], "hit"),
+    (200, [*HOUR, ("Vary", "Foo")], 0, [("Other", "1")], "hit"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ASKED)))
+async def test_what_caches_are_commonly_asked(number: int, origin: Origin) -> None:
+    status, given, later, asked, expected = ASKED[number]
+
+    def pairs(fields: Fields) -> CIMultiDict[str]:
+        return CIMultiDict(
+            (name, formatdate(1e9 + value, usegmt=True) if isinstance(value, int) else value) for name, value in fields
+        )
+
+    first = Response(status, headers=pairs(given), source=Body(b"x"))
+    await origin.ask(first)
+    origin.clock.now += later
+    origin.replies = [reply(b"new")]
+    response = await origin.cache(Request("GET", URL, headers=pairs(asked)), origin.send)
+    if expected in ("miss", "validation"):
+        conditional = {"If-None-Match", "If-Modified-Since"} & set(origin.requests[1].headers)
+        assert bool(conditional) == (expected == "validation"), ASKED[number]
+        expected = "miss"
+    assert response.extensions["cache"] == expected, ASKED[number]
+
+
 # Bodies
 
 
@@ -957,8 +1089,13 @@ def test_arguments_that_make_no_sense(options: dict[str, Any], message: str) -> 
 
 async def test_a_malformed_field_is_told_of(origin: Origin, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "aiosock")
-    await origin.ask(reply(b"x", said="max-age=60, =secret"))
-    assert caplog.messages == ["passed over a malformed part of a Cache-Control field of h"]
+    await origin.ask(reply(b"x", said="max-age=60, =secret", ETag='"a"'))
+    told = "passed over a malformed part of a Cache-Control field of h"
+    assert caplog.messages == [told]
+    assert await origin.states(URL) == ["hit"]
+    origin.clock.now += 60
+    await origin.ask(reply(status=304, said="max-age=60, =secret"))
+    assert caplog.messages == [told] * 2
     assert await origin.states(URL) == ["hit"]
 
 

@@ -88,6 +88,8 @@ def test_directives(values: list[str], expected: dict[str, str | None]) -> None:
         ("max-age=, no-store", {"max-age": "", "no-store": None}),
         ("no-cache no-store\tMust-Revalidate, x", {"no-cache": "", "no-store": "", "must-revalidate": "", "x": None}),
         ("no-store, =1", {"no-store": None}),
+        ("max-age =9, no-cache", {"max-age": "", "no-cache": None}),
+        ("max-age= 9", {"max-age": ""}),
         ('no-store, x="', {"no-store": None}),
         ("public; max-age=9", {"max-age": ""}),
         ("must-understand no-store", {"no-store": ""}),
