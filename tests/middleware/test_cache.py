@@ -1057,6 +1057,44 @@ class Failing(MemoryStore):
         self.fail("remove")
 
 
+async def test_an_answer_is_given_up_by_who_is_cancelled_while_the_store_removes_what_it_changed(
+    origin: Origin,
+) -> None:
+    class Stuck(MemoryStore):
+        async def remove(self, url: str, entry: Entry | None = None, /) -> None:
+            await asyncio.Event().wait()
+
+    origin.cache = Cache(Stuck())
+    answer = reply(b"x")
+    task = asyncio.create_task(origin.ask(answer, method="POST"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert body_of(answer).aborted
+
+
+async def test_what_is_invalidated_while_a_cache_is_closed_does_not_open_its_store(
+    origin: Origin, tmp_path: Path
+) -> None:
+    store = SQLiteStore(tmp_path / "db")
+    cache = Cache(store)
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def server(request: Request) -> Response:
+        started.set()
+        await go.wait()
+        return reply(b"")
+
+    changing = asyncio.create_task(cache(Request("POST", URL), server))
+    await started.wait()
+    await cache.close()
+    go.set()
+    await changing
+    assert store._database is None
+
+
 async def test_a_store_that_cannot_be_used_is_told_of_but_takes_no_body_away(
     origin: Origin, caplog: pytest.LogCaptureFixture
 ) -> None:
