@@ -18,7 +18,7 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
 from aiosock.middleware.chain import Send
-from aiosock.middleware.identity import as_sent, is_one_user
+from aiosock.middleware.identity import as_sent, is_authorized_below, is_one_user
 from aiosock.middleware.kept import KeptBody, is_plain, make_gatherable
 from aiosock.protocol.cache import SAFE_METHODS
 
@@ -36,9 +36,10 @@ class Coalesce:
 
     The same are GET and HEAD requests without a body that agree in URL, in all fields, the cookies of the client's jar
     included, in what is below, and in all extensions but the deadline: timeouts, ``auth``, ``proxy``, ``guard`` and
-    whatever else there is. Those with an ``auth`` that is a function of somebody's are not shared: it may be another
-    user for each. Each gets a response of its own, or the error as an exception of its own. The exchange goes on as
-    long as somebody waits for it, whoever asked first, and each waits for as long as its own ``total`` allows.
+    whatever else there is. Those with an ``auth`` that is a function of somebody's are not shared, nor is an answer to
+    one that a middleware below has given credentials: it may be another user for each. Each gets a response of its own,
+    or the error as an exception of its own. The exchange goes on as long as somebody waits for it, whoever asked first,
+    and each waits for as long as its own ``total`` allows.
 
     Who is alone when the head of the answer comes gets it as it comes, and nobody joins any more. Else the body is
     read into memory before anybody gets it, so that streams which never end are not to be shared: answers of the type
@@ -164,7 +165,7 @@ class _Shared:
         response: Response | None = None
         try:
             response = await self.next(self.request)
-            if self._waiting == 1 or not _is_shareable(response):
+            if self._waiting == 1 or not _is_shareable(response) or is_authorized_below(self.request, response):
                 self._alone = response
                 return
             body = await make_gatherable(response).gather(self._most)

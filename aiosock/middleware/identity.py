@@ -91,13 +91,11 @@ class Identities:
         if "private" in said and "Set-Cookie" in response.headers:
             # It begins a session, and may show whose.
             return None
-        auth = request.extensions.get("auth")
-        if not is_one_user(auth) or (response.request is None and end_of(next) is None):
+        if not is_one_user(request.extensions.get("auth")) or is_authorized_below(request, response):
+            return None
+        if response.request is None and end_of(next) is None:
             return None
         sent = seen if response.request is None else response.request.headers
-        added = sent.getall("Authorization", ()) != request.headers.getall("Authorization", ())
-        if added and "Authorization" in sent and auth is None:
-            return None
         cookies = seen.getall("Cookie", ())
         if sent.getall("Cookie", ()) != cookies:
             return None
@@ -171,6 +169,14 @@ def is_one_user(auth: object) -> bool:
     from aiosock.middleware.schemes import BasicAuth, BearerAuth, DigestAuth, NetRCAuth
 
     return type(auth) in (BasicAuth, BearerAuth, DigestAuth, NetRCAuth)
+
+
+def is_authorized_below(request: Request, response: Response) -> bool:
+    """Tell whether something added credentials to a request of which nothing could be seen before it was sent."""
+    if response.request is None or request.extensions.get("auth") is not None:
+        return False
+    sent = response.request.headers
+    return "Authorization" in sent and sent.getall("Authorization") != request.headers.getall("Authorization", [])
 
 
 def as_sent(request: Request, next: Send) -> Request:

@@ -270,6 +270,23 @@ async def test_beyond_the_bound_and_what_cannot_be_kept_goes_to_one_and_the_othe
     assert [await response.read() for response in responses] == [b"1234567890"] * 3
 
 
+async def test_who_is_given_credentials_below_is_not_given_what_another_one_got() -> None:
+    users = iter("abc")
+
+    async def signed(request: Request, next: Any) -> Response:
+        return await next(request.replace(headers=[("Authorization", next_user())]))
+
+    def next_user() -> str:
+        return next(users)
+
+    async def server(request: Request) -> Response:
+        return Response(200, content=request.headers["Authorization"], request=request)
+
+    send = compose([Coalesce(), signed, CookieKeeper()], server)
+    responses = await asyncio.gather(*(send(get()) for _ in range(3)))
+    assert sorted(response.text for response in responses) == ["a", "b", "c"]
+
+
 async def test_a_body_of_just_the_bound_is_shared() -> None:
     server = Server(b"12345", b"67890")
     tasks = ask(Coalesce(max_bytes=10), server, get(), get())
