@@ -153,12 +153,11 @@ class Cache:
             UsageError: The store cannot be used.
         """
         headers = request.headers
-        if self._closed:
-            return await next(request)
         if request.method not in ("GET", "HEAD"):
             return await self._send_other(request, next)
         asked = directives_of(headers)
-        if "no-store" in asked or request.body is not None or any(name in headers for name in _OWN_TERMS):
+        passes_by = "no-store" in asked or request.body is not None or any(name in headers for name in _OWN_TERMS)
+        if self._closed or passes_by:
             return _not_cached(request) if "only-if-cached" in asked else await next(request)
         lookup = self._look_up(request, next)
         entry = await self._find(lookup)

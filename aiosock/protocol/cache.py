@@ -334,6 +334,7 @@ def conditions(entry: Entry) -> list[tuple[str, str]]:
 def confirms(entry: Entry, not_modified: Fields) -> bool:
     """Tell whether a 304 is about this response (RFC 9111, 4.3.4), which is the only one that was asked about."""
     if "ETag" in not_modified:
+        # Servers that compress weaken the tags of their answers, and not those of their confirmations.
         return _opaque(not_modified["ETag"]) == _opaque(entry.fields.get("ETag", ""))
     return "Last-Modified" not in not_modified or not_modified["Last-Modified"] == entry.fields.get("Last-Modified")
 

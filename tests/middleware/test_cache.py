@@ -937,6 +937,7 @@ async def test_all_passes_a_closed_cache_by_and_what_comes_late_does_not_open_it
     assert await late.read() == b"late"
     await changing
     assert "cache" not in (await origin.ask(reply(b"new", said="max-age=60"))).extensions
+    assert (await origin.ask(said="only-if-cached")).status_code == 504
     assert store._database is None
     async with cache:
         assert await origin.states("http://h/late") == ["miss"]
