@@ -7,24 +7,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from multidict import CIMultiDict, istr
 
-from aiosock.errors import BlockedAddress, InvalidURL, RequestError, UsageError
-from aiosock.message.iteration import BodySource, BodyWrapper
+from aiosock.errors import BlockedAddress, RequestError, UsageError
+from aiosock.message.iteration import BodySource
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
-from aiosock.message.url import Location, parse_url, resolve_reference
+from aiosock.middleware.cachekey import Changes, changed_by, key_of
 from aiosock.middleware.cachestore import MIB, MemoryStore, SQLiteStore, Store, variant_of
 from aiosock.middleware.chain import Send
-from aiosock.middleware.cookies import CookieKeeper
-from aiosock.middleware.kept import KeptBody, is_plain, make_gatherable
+from aiosock.middleware.identity import Identities, Owner, as_sent
+from aiosock.middleware.kept import CollectedBody, KeptBody, gather_redirect, is_plain
 from aiosock.protocol.cache import (
     ERROR_STATUSES,
     SAFE_METHODS,
@@ -37,6 +37,7 @@ from aiosock.protocol.cache import (
     describes_same,
     directives_of,
     freshened,
+    is_public,
     kept_fields,
     may_store,
     parse_cache_control,
@@ -62,16 +63,12 @@ _OWN_TERMS: Final = (
     "Upgrade",
 )
 _AGE: Final = istr("Age")
-_CREDENTIALS: Final = ("Authorization", "Cookie")
+_SET_COOKIE: Final = istr("Set-Cookie")
 # What bounds or watches the request that is answered, and not one behind its back.
 _NOT_BEHIND: Final = ("deadline", "on_informational")
 
-MAX_REDIRECT_BYTES: Final = 64 * 1024
-REDIRECT_SECONDS: Final = 0.25
 BEHIND_SECONDS: Final = 30.0
 """How long a validation behind an answer may take where the request has no total."""
-MAX_INVALIDATED: Final = 1024
-MAX_IDENTITIES: Final = 256
 
 
 class _Lookup(NamedTuple):
@@ -80,9 +77,11 @@ class _Lookup(NamedTuple):
     request: Request
     next: Send
     url: str
-    partition: str
+    owner: Owner
+    seen: CIMultiDict[str]
+    """The request's fields as they will be sent, as far as that can be seen."""
     fields: CIMultiDict[str]
-    """The request's fields, with what may be kept of them in place of credentials."""
+    """The same, with what may be kept of them in place of credentials."""
 
 
 class Cache:
@@ -96,24 +95,28 @@ class Cache:
 
     A body is kept when it has been read to its end. Set-Cookie is not kept: a cookie is set once.
 
-    Who asks counts: what a request carries as Authorization, Cookie, ``auth``, ``cookies``, ``guard``, ``proxy`` or
-    ``server_name`` sets its answers apart from those of others, and such answers are for this very `Cache` alone,
-    also in a store that processes share. A `BasicAuth` or `BearerAuth` is the same as another that sends the same;
-    any other ``auth`` only if it is the same object.
+    Who asks counts: what a request is sent with as Authorization, Cookie (the client's jar included), ``auth``,
+    ``cookies``, ``guard``, ``proxy`` or ``server_name`` sets its answers apart from those of others, and such answers
+    are for this very `Cache` alone, also in a store that processes share. A `BasicAuth` or `BearerAuth` is the same as
+    another that sends the same, a `DigestAuth` or `NetRCAuth` only as itself. What is ``public`` is the same for all
+    cookies of a jar.
 
-    The cookies of a client's jar, and credentials that a middleware adds below, cannot be seen when a request comes.
-    What was asked for with them is kept only if it is ``public``, or if there is an ``identity``; so is a ``private``
-    answer that sets a cookie. What else is kept of such a client is what the server gave to one that it did not know,
-    and requests that would carry credentials by now get that as well, while it is fresh. Of what another field tells
-    (an API key, say) a cache knows nothing: one `Cache` is for clients that may see the same, and that reach the
-    network in the same way.
+    What was asked for with credentials that cannot be seen when a request comes is kept only if it is ``public``, or if
+    there is an ``identity``: those that a middleware below adds, and those of an ``auth`` that is a function of yours,
+    which may be another user for each request. So is a ``private`` answer that sets a cookie. Of what another field
+    tells (an API key, say) a cache knows nothing.
+
+    A cache belongs to the client that uses it first. Other clients may use it too, but how they connect (``verify``,
+    ``cert``, ``guard``, ``uds``, proxies) cannot be seen from here, so that each has its answers apart, unless there is
+    an ``identity``; a one-shot `aiosock.get` is such a client. Whoever shares a store instead says that its caches may
+    see the same, and connect in the same way.
 
     Args:
         store: Keeps the answers; a `MemoryStore` of 64 MiB where it is left out.
         max_entry_bytes: The most bytes of one body, as it was sent. Larger ones are not kept.
-        identity: States that all requests are those of one user, this one: credentials set nothing apart any more,
-            and answers are shared with every cache of the same identity and store, but for those that servers vary on
-            credentials.
+        identity: States that all requests are those of one user, this one, and that all clients that send them connect
+            in the same way: credentials and clients set nothing apart any more, and answers are shared with every cache
+            of the same identity and store, but for those that servers vary on credentials.
         clock: Tells seconds since the epoch.
 
     Raises:
@@ -136,14 +139,11 @@ class Cache:
             raise UsageError(f"Cache: store takes a MemoryStore, a SQLiteStore or the like, not {type(store).__name__}")
         self._store: Store = MemoryStore() if store is None else store
         self._max_entry_bytes = max_entry_bytes
-        self._identities = _Identities(identity)
+        self._identities = Identities(identity)
         self._clock: Callable[[], float] = lambda: float(clock())
         self._refreshing: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._closed = False
-        # What was asked for before its URL was invalidated is old when it comes.
-        self._moment = 0
-        self._invalidated: OrderedDict[str, int] = OrderedDict()
-        self._forgotten = 0
+        self._changes = Changes()
 
     async def __call__(self, request: Request, next: Send, /) -> Response:
         """
@@ -155,28 +155,25 @@ class Cache:
         headers = request.headers
         if request.method not in ("GET", "HEAD"):
             return await self._send_other(request, next)
-        if request.body is not None or any(name in headers for name in _OWN_TERMS):
-            return await next(request)
         asked = directives_of(headers)
-        if "no-store" in asked:
-            return await next(request)
-        identities = self._identities
-        lookup = _Lookup(request, next, _key_of(request), identities.partition(request), identities.mask(headers))
+        passes_by = "no-store" in asked or request.body is not None or any(name in headers for name in _OWN_TERMS)
+        if self._closed or passes_by:
+            return _not_cached(request) if "only-if-cached" in asked else await next(request)
+        lookup = self._look_up(request, next)
         entry = await self._find(lookup)
         use = Use.VALIDATE if entry is None else choose_use(entry, headers, self._clock())
         if entry is not None and use in (Use.FRESH, Use.STALE):
             return self._answer(entry, request, "hit" if use is Use.FRESH else "stale")
-        if entry is not None and use is Use.WHILE_REVALIDATE and not self._closed:
+        if entry is not None and use is Use.WHILE_REVALIDATE:
             if "only-if-cached" not in asked:
                 self._refresh_later(entry, lookup)
             return self._answer(entry, request, "stale")
         if "only-if-cached" in asked:
-            # RFC 9111, 5.2.1.7.
-            return Response(504, reason="Gateway Timeout", request=request, extensions={"cache": "miss"})
+            return _not_cached(request)
         return await (self._fetch(lookup) if entry is None else self._validate(entry, lookup))
 
     async def close(self) -> None:
-        """End the validations under way behind the answers that were given, and close the store."""
+        """End the validations under way behind the answers that were given, and close the store; all passes by then."""
         self._closed = True
         tasks = list(self._refreshing.values())
         for task in tasks:
@@ -185,6 +182,7 @@ class Cache:
         await self._store.close()
 
     async def __aenter__(self) -> Cache:
+        self._closed = False
         return self
 
     async def __aexit__(
@@ -197,13 +195,18 @@ class Cache:
 
     # What is kept
 
+    def _look_up(self, request: Request, next: Send) -> _Lookup:
+        identities = self._identities
+        seen = as_sent(request, next).headers
+        return _Lookup(request, next, key_of(request), identities.owner(request, next), seen, identities.mask(seen))
+
     async def _find(self, lookup: _Lookup) -> Entry | None:
-        choose = partial(_select, method=lookup.request.method, partition=lookup.partition, fields=lookup.fields)
+        choose = partial(_select, method=lookup.request.method, owner=lookup.owner, fields=lookup.fields)
         return await self._store.find(lookup.url, choose)
 
     async def _keep(self, url: str, entry: Entry, since: int) -> None:
-        """Keep an entry that was asked for at a moment, unless its URL was invalidated since."""
-        if max(self._invalidated.get(url, 0), self._forgotten) > since:
+        """Keep an entry that was asked for at a moment, unless its URL was changed since."""
+        if self._closed or self._changes.has_changed(url, since):
             return
         try:
             await self._store.put(url, entry)
@@ -211,10 +214,23 @@ class Cache:
             # Whoever reads the body has it; the next one to look into the store is told.
             logger.debug("an answer could not be kept: %s", error)
 
+    async def _remove(self, url: str, entry: Entry | None = None) -> None:
+        """Drop an entry of a URL, or all of them, as far as the store can."""
+        if self._closed:
+            return
+        try:
+            await self._store.remove(url, entry)
+        except UsageError as error:
+            # The answer is the caller's all the same.
+            logger.debug("a changed answer could not be removed: %s", error)
+
     def _answer(self, entry: Entry, request: Request, state: State, confirmed: Response | None = None) -> Response:
         """Return a kept response as one of its own; of one that was confirmed just now, with that answer's times."""
         headers = entry.fields
         headers[_AGE] = str(int(age_of(entry, self._clock())))
+        if confirmed is not None:
+            # It is not kept, but it was said just now.
+            headers.extend((_SET_COOKIE, value) for value in confirmed.headers.getall(_SET_COOKIE, ()))
         timings = None if confirmed is None else _timings_of(confirmed)
         if timings is None:
             timings = Timings(time.perf_counter())
@@ -239,7 +255,7 @@ class Cache:
     # What is asked for
 
     async def _fetch(self, lookup: _Lookup) -> Response:
-        since, asked_at = self._moment, self._clock()
+        since, asked_at = self._changes.moment, self._clock()
         response = await lookup.next(lookup.request)
         return await self._received(response, lookup, since, asked_at)
 
@@ -247,7 +263,7 @@ class Cache:
         """Ask whether an entry is still good; use it if it is, or if there is no asking and it may be used then."""
         request, next, url = lookup.request, lookup.next, lookup.url
         asked = conditions(entry)
-        since, asked_at = self._moment, self._clock()
+        since, asked_at = self._changes.moment, self._clock()
         try:
             response = await next(request.replace(headers=[*request.headers.items(), *asked]) if asked else request)
         except RequestError as error:
@@ -263,19 +279,22 @@ class Cache:
         await response.close()
         if not confirms(entry, response.headers):
             # It is about something else, so that the question has to be asked without conditions.
-            await self._store.remove(url, entry)
+            await self._remove(url, entry)
             return await self._fetch(lookup)
         new = await self._freshen(entry, response, lookup, since, asked_at)
         return self._answer(new, request, "revalidated", response)
 
     async def _freshen(self, entry: Entry, response: Response, lookup: _Lookup, since: int, asked_at: float) -> Entry:
-        request, now = lookup.request, self._clock()
+        now = self._clock()
+        _note_malformed(lookup.request, response)
         new = freshened(entry, response.headers, lookup.fields, asked_at, now, _http_date(now))
-        lasting = may_store(new.method, new.status_code, request.headers, new.fields, now)
-        if not lasting or variant_of(new) != variant_of(entry):
-            await self._store.remove(lookup.url, entry)
-        if lasting and self._identities.is_told(request, response):
-            await self._keep(lookup.url, new, since)
+        partition = self._partition(lookup, response)
+        lasting = may_store(new.method, new.status_code, lookup.seen, new.fields, now)
+        kept = replace(new, partition=partition) if lasting and partition is not None else None
+        if not lasting or (kept is not None and variant_of(kept) != variant_of(entry)):
+            await self._remove(lookup.url, entry)
+        if kept is not None:
+            await self._keep(lookup.url, kept, since)
         return new
 
     async def _received(
@@ -284,20 +303,20 @@ class Cache:
         """Have a new answer kept, where that is allowed; the entry is what it takes the place of."""
         request, now = lookup.request, self._clock()
         response.extensions["cache"] = "miss"
-        if not parse_cache_control(response.headers.getall("Cache-Control", ()))[1]:
-            logger.debug("passed over a malformed part of a Cache-Control field of %s", request.location.host)
+        _note_malformed(request, response)
         if entry is not None and entry.method == "GET" and request.method == "HEAD" and response.is_success:
             if response.status_code == entry.status_code and describes_same(entry, response.headers):
                 await self._freshen(entry, response, lookup, since, asked_at)
                 return response
-            await self._store.remove(lookup.url, entry)
+            await self._remove(lookup.url, entry)
         elif entry is not None and response.status_code < 500:
-            await self._store.remove(lookup.url, entry)
-        if not self._may_keep(request, response, now) or not self._identities.is_told(request, response):
+            await self._remove(lookup.url, entry)
+        partition = self._partition(lookup, response)
+        if partition is None or not self._may_keep(lookup, response, now):
             return response
 
-        def tee(source: BodySource) -> BodySource:
-            return _Tee(source, self._max_entry_bytes, keep)
+        def collect(source: BodySource) -> BodySource:
+            return CollectedBody(source, self._max_entry_bytes, keep)
 
         async def keep(body: bytes) -> None:
             # The fields as they are now: a body that was read before has lost its codings.
@@ -313,25 +332,31 @@ class Cache:
                 asked_at,
                 now,
                 body,
-                lookup.partition,
+                partition,
             )
             await self._keep(lookup.url, new, since)
 
-        response.wrap_body(tee)
+        response.wrap_body(collect)
         if response.is_redirect:
-            await _gather(response)
+            await gather_redirect(response)
         return response
 
-    def _may_keep(self, request: Request, response: Response, now: float) -> bool:
-        headers, sent = response.headers, response.request or request
+    def _partition(self, lookup: _Lookup, response: Response) -> str | None:
+        """Return for whom an answer, or what it confirms, may be kept; None for nobody."""
+        return self._identities.partition_of(lookup.owner, lookup.seen, lookup.request, lookup.next, response)
+
+    def _may_keep(self, lookup: _Lookup, response: Response, now: float) -> bool:
+        request, headers = lookup.request, response.headers
+        sent = (response.request or request).headers
         if response.stream is not None or not is_plain(",".join(headers.getall("Transfer-Encoding", ()))):
             return False
         length = headers.get("Content-Length", "")
         if length.isdigit() and len(length) < 20 and request.method == "GET" and int(length) > self._max_entry_bytes:
             return False
-        return may_store(request.method, response.status_code, request.headers, headers, now) and vary_of(
-            request.headers, headers
-        ) == vary_of(sent.headers, headers)
+        varied = vary_of(lookup.seen, headers)
+        return varied == vary_of(sent, headers) and may_store(
+            request.method, response.status_code, lookup.seen, headers, now
+        )
 
     def _refresh_later(self, entry: Entry, lookup: _Lookup) -> None:
         """Validate an entry behind the answer, unless that is under way."""
@@ -367,186 +392,30 @@ class Cache:
         response = await next(request)
         if request.method not in SAFE_METHODS and 200 <= response.status_code < 400:
             try:
-                for url in _changed(request, response):
-                    await self._invalidate(url)
+                for url in changed_by(request, response):
+                    self._changes.note(url)
+                    await self._remove(url)
             except BaseException:
                 response.abort()
                 raise
         return response
 
-    async def _invalidate(self, url: str) -> None:
-        self._moment += 1
-        self._invalidated[url] = self._moment
-        self._invalidated.move_to_end(url)
-        if len(self._invalidated) > MAX_INVALIDATED:
-            # From now on all that was asked for before that counts as invalidated.
-            self._forgotten = self._invalidated.popitem(last=False)[1]
-        try:
-            await self._store.remove(url)
-        except UsageError as error:
-            # The request was carried out, and its answer is the caller's.
-            logger.debug("a changed answer could not be removed: %s", error)
+
+def _select(entries: Iterable[Entry], *, method: str, owner: Owner, fields: CIMultiDict[str]) -> Entry | None:
+    """Return the entry that answers a request: one of its own, or one for everybody."""
+    own, public = owner
+    theirs = (one for one in entries if one.partition == own or (one.partition == public and is_public(one)))
+    return select(theirs, method, fields)
 
 
-class _Tee(BodyWrapper):
-    """Collects a body while somebody reads it, and keeps it when it has ended; one that is too large is let go."""
-
-    def __init__(self, inner: BodySource, most: int, keep: Callable[[bytes], Any]) -> None:
-        super().__init__(inner)
-        self._pieces: list[bytes] | None = []
-        self._left = most
-        self._keep = keep
-
-    async def receive(self) -> bytes:
-        piece = await self.inner.receive()
-        pieces = self._pieces
-        if pieces is None:
-            return piece
-        self._left -= len(piece)
-        if self._left < 0:
-            self._pieces = None
-        elif piece:
-            pieces.append(piece)
-        else:
-            self._pieces = None
-            await self._keep(b"".join(pieces))
-        return piece
+def _note_malformed(request: Request, response: Response) -> None:
+    if not parse_cache_control(response.headers.getall("Cache-Control", ()))[1]:
+        logger.debug("passed over a malformed part of a Cache-Control field of %s", request.location.host)
 
 
-class _Identities:
-    """
-    Tells whose a request is, without keeping or showing a credential.
-
-    Args:
-        identity: Who it always is, None to look at each request.
-    """
-
-    def __init__(self, identity: str | None) -> None:
-        self._fixed = identity
-        self._secret = b""
-        # They are held, so that their places in memory stay theirs.
-        self._known: OrderedDict[int, tuple[object, int]] = OrderedDict()
-        self._count = 0
-
-    def partition(self, request: Request) -> str:
-        """Return the same text for requests of the same user, and an empty one where nothing tells who it is."""
-        extensions = request.extensions
-        told: list[object] = [self._token(extensions.get("guard")), extensions.get("server_name")]
-        if "proxy" in extensions:
-            # None among them: it means that there is to be none.
-            proxy = extensions["proxy"]
-            told.append(("proxy", proxy if isinstance(proxy, str) else self._token(proxy)))
-        if self._fixed is None:
-            told += [request.headers.getall("Authorization", ()), _own_cookies(request), self._auth(request)]
-        if not any(told):
-            return "" if self._fixed is None else f"identity {self._fixed}"
-        return self._sealed(repr((told, self._fixed)))
-
-    def is_told(self, request: Request, response: Response) -> bool:
-        """Tell whether `partition` has seen all credentials that an answer depends on, or whether none matter."""
-        said = directives_of(response.headers)
-        if self._fixed is not None or "public" in said:
-            return True
-        if "private" in said and "Set-Cookie" in response.headers:
-            # It begins a session, and may show whose.
-            return False
-        sent = (response.request or request).headers
-        added = sent.getall("Authorization", ()) != request.headers.getall("Authorization", ())
-        if added and "Authorization" in sent and request.extensions.get("auth") is None:
-            return False
-        return "Cookie" not in sent or sent.getall("Cookie") == _own_cookies(request)
-
-    def _auth(self, request: Request) -> object:
-        """Return what tells an ``auth`` from others: what it sends if that is always the same, else which object."""
-        auth = request.extensions.get("auth")
-        if auth is None:
-            return 0
-        from aiosock.middleware.schemes import BasicAuth, BearerAuth
-
-        if type(auth) in (BasicAuth, BearerAuth):
-            return auth(request).headers.getall("Authorization")
-        return self._token(auth)
-
-    def mask(self, headers: CIMultiDict[str]) -> CIMultiDict[str]:
-        """Return fields in which credentials can be compared but not read; the same ones where there are none."""
-        for name in _CREDENTIALS:
-            if name in headers:
-                values = headers.getall(name)
-                headers = headers.copy()
-                headers[name] = self._sealed(repr(values))
-        return headers
-
-    def _sealed(self, text: str) -> str:
-        from hashlib import blake2b
-        from secrets import token_bytes
-
-        self._secret = self._secret or token_bytes(32)
-        return blake2b(text.encode("utf-8", "replace"), key=self._secret).hexdigest()
-
-    def _token(self, one: object) -> int:
-        """Return a number that stands for this object and no other, 0 for none."""
-        if one is None:
-            return 0
-        known = self._known.get(id(one))
-        if known is None:
-            self._count += 1
-            known = self._known[id(one)] = (one, self._count)
-            if len(self._known) > MAX_IDENTITIES:
-                self._known.popitem(last=False)
-        self._known.move_to_end(id(one))
-        return known[1]
-
-
-def _own_cookies(request: Request) -> list[str]:
-    """Return the Cookie fields that a request gets without a client's jar."""
-    extensions = request.extensions
-    if extensions.get("cookies") is not None or extensions.get("default_cookies"):
-        request = CookieKeeper().add(request)
-    return request.headers.getall("Cookie", [])
-
-
-def _select(entries: Iterable[Entry], *, method: str, partition: str, fields: CIMultiDict[str]) -> Entry | None:
-    return select(entries, method, partition, fields)
-
-
-def _key_of(request: Request) -> str:
-    return _key(request.location, request.target, request.headers.get("Host", ""))
-
-
-def _key(location: Location, target: str, host: str = "") -> str:
-    authority = f"{location.host}:{location.port}"
-    # Who names another host means another resource.
-    named = "" if host in ("", location.authority) else f" {host}"
-    return f"{location.scheme}://{authority}{target}{named}"
-
-
-def _changed(request: Request, response: Response) -> list[str]:
-    """Return the URLs that an unsafe request has changed (RFC 9111, 4.4): its own, and those named of its origin."""
-    changed = [_key_of(request)]
-    for name in ("Location", "Content-Location"):
-        for value in response.headers.getall(name, ()):
-            try:
-                location = parse_url(resolve_reference(str(request.url), value))
-            except InvalidURL:
-                logger.debug("passed over a malformed %s of %s", name, request.location.host)
-                continue
-            if location.origin == request.location.origin:
-                changed.append(_key(location, location.target, request.headers.get("Host", "")))
-    return changed
-
-
-async def _gather(response: Response) -> None:
-    """Read the body of a redirect, which nobody else will; what goes wrong is told to whoever tries to."""
-    body = make_gatherable(response)
-    try:
-        # Nobody wants it but us: it is not worth a wait.
-        async with asyncio.timeout(REDIRECT_SECONDS):
-            await body.gather(MAX_REDIRECT_BYTES)
-    except (RequestError, TimeoutError):
-        response.abort()
-    except BaseException:
-        response.abort()
-        raise
+def _not_cached(request: Request) -> Response:
+    """Return the answer to a request that wants nothing to be asked (RFC 9111, 5.2.1.7)."""
+    return Response(504, reason="Gateway Timeout", request=request, extensions={"cache": "miss"})
 
 
 def _timings_of(response: Response) -> Timings | None:

@@ -7,17 +7,20 @@ for longest.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
+import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from aiosock.errors import UsageError
+from aiosock.middleware.cacherows import checksum, decode, encode, leaving, prepare, transaction, with_body
 from aiosock.network.threads import DaemonThreads
 from aiosock.protocol.cache import Entry
 
@@ -35,8 +38,10 @@ MAX_VARIANTS: Final = 64
 ENTRY_BYTES: Final = 1024
 """What an entry costs besides its fields and its body, in bytes."""
 
-SCHEMA_VERSION: Final = 1
 BUSY_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 1.0
+"""When others have kept the database busy for so long, nothing else waits for them until this is over."""
+MAX_UNWRITTEN_BYTES: Final = 16 * MIB
 # How recently an entry was used need not be known more closely, and each note of it writes to the disk.
 USE_GRAIN_SECONDS: Final = 60.0
 
@@ -152,9 +157,11 @@ class SQLiteStore:
     """
     Keeps entries in a SQLite database, which processes may share and which a crash leaves whole.
 
-    All work is done in one thread of its own. While another process writes, it waits for 2 s at most; what cannot be
-    read or written then is a miss. The database is made, readable by its owner alone, when there is none; it holds
-    whole URLs and what servers sent, so that whoever may read it may read that. It holds no credentials of requests.
+    All work is done in one thread of its own, and nobody who reads a body waits for it to be written. While another
+    process writes, the thread waits for half a second at most; what cannot be read or written then is a miss. The
+    database is made, readable by its owner alone, when there is none; it holds whole URLs and what servers sent, so
+    that whoever may read it may read that. It holds no credentials of requests. A fork waits for the work under way,
+    and either side opens the database anew.
 
     Args:
         path: The file; beside it there are two more while it is open.
@@ -180,10 +187,16 @@ class SQLiteStore:
         self._threads = DaemonThreads(1)
         self._process = os.getpid()
         self._database: sqlite3.Connection | None = None
-        # What a fork has left here of its parent's: not to be used, nor closed.
-        self._inherited: list[sqlite3.Connection | None] = []
+        # Held while the database is at work, and while the process forks.
+        self._at_work = threading.Lock()
         # URLs whose entries, or one variant of them, are to go as soon as others let us.
         self._owed: dict[str, str | None] = {}
+        self._busy_seconds = BUSY_SECONDS
+        self._patient_from = 0.0
+        # In bytes, ever since; the one is counted by the loop, the other by the thread.
+        self._handed_over = 0
+        self._written = 0
+        _stores.add(self)
 
     def __repr__(self) -> str:
         return f"<SQLiteStore {self._path!r}>"
@@ -195,30 +208,44 @@ class SQLiteStore:
         Raises:
             UsageError: The database cannot be used; the message names it.
         """
-        return await self._own_threads().run(lambda: self._tolerant(lambda: self._find(url, choose)))
+        return await self._run(lambda: self._find(url, choose))
 
     async def put(self, url: str, entry: Entry, /) -> None:
-        """Keep an entry, one that passes the bound alone is not kept; raises as `find`."""
-        await self._own_threads().run(lambda: self._tolerant(lambda: self._put(url, entry)))
+        """
+        Keep an entry; one that passes the bound alone is not kept.
+
+        It is written behind the back of whoever keeps it: what is asked of the store from now on knows of it. A DEBUG
+        line tells where it cannot be written. Only who keeps more than the disk takes has to wait for it.
+        """
+        now = self._clock()
+        writing = self._run(lambda: self._put(url, entry, now))
+        writing.add_done_callback(_tell)
+        self._handed_over += len(entry.body)
+        if self._handed_over - self._written > MAX_UNWRITTEN_BYTES:
+            await asyncio.wait([writing])
 
     async def remove(self, url: str, entry: Entry | None = None, /) -> None:
         """Drop an entry of a URL, or all of them; raises as `find`."""
-        await self._own_threads().run(lambda: self._tolerant(lambda: self._remove(url, entry)))
+        await self._run(lambda: self._remove(url, entry))
 
     async def close(self) -> None:
         """Close the database; it is opened again when it is used again."""
-        await self._own_threads().run(self._close)
+        await self._run(self._close)
 
-    def _own_threads(self) -> DaemonThreads:
-        """Return the thread of this process: those of one that it was forked from are not here."""
+    def _run(self, work: Callable[[], T]) -> asyncio.Future[T | None]:
+        """Return a future for what work with the database comes to; all of it is done in the order in which it came."""
         if self._process != os.getpid():
+            # The threads of the process that this one was forked from are not here.
             self._process = os.getpid()
             self._threads = DaemonThreads(1)
-            self._inherited.append(self._database)
-            self._database = None
-        return self._threads
+            self._handed_over = self._written = 0
+        return self._threads.run(lambda: self._work(work))
 
     # What follows runs in the thread.
+
+    def _work(self, work: Callable[[], T]) -> T | None:
+        with self._at_work:
+            return self._tolerant(work)
 
     def _tolerant(self, work: Callable[[], T]) -> T | None:
         """Do work with the database; while others keep it busy, or the disk is full, there is nothing to be had."""
@@ -227,9 +254,11 @@ class SQLiteStore:
         try:
             return work()
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL")):
+            if _is_busy(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
                 logger.debug("the cache database %r cannot be used for now: %s", self._path, error)
                 return None
+            # It may be another file by now: the next one to use it opens it anew.
+            self._close()
             raise UsageError(f"the cache database {self._path!r} cannot be used: {error}") from error
         except OSError as error:
             raise UsageError(f"the cache database {self._path!r} cannot be used: {error.strerror}") from error
@@ -244,17 +273,36 @@ class SQLiteStore:
             # The thread is another one after a pause, but there is never more than one.
             database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
-                _prepare(database, self._path)
+                prepare(database, self._path)
             except BaseException:
                 database.close()
                 raise
             self._database = database
+            self._busy_seconds = BUSY_SECONDS
         return self._database
 
     def _close(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    @contextmanager
+    def _writing(self, database: sqlite3.Connection) -> Iterator[None]:
+        """Write all of what follows or nothing of it; where many would have to wait for others, one does for all."""
+        began = time.monotonic()
+        self._wait_for_others(database, BUSY_SECONDS if began >= self._patient_from else 0.0)
+        try:
+            with transaction(database, "IMMEDIATE"):
+                yield
+        except BaseException as error:
+            if _is_busy(error):
+                self._patient_from = max(self._patient_from, began + PATIENCE_SECONDS)
+            raise
+
+    def _wait_for_others(self, database: sqlite3.Connection, seconds: float) -> None:
+        if seconds != self._busy_seconds:
+            database.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+            self._busy_seconds = seconds
 
     def _find(self, url: str, choose: Choose) -> Entry | None:
         database = self._open()
@@ -262,9 +310,9 @@ class SQLiteStore:
             self._tolerant(self._settle)
             if url in self._owed:
                 return None
-        with _transaction(database, "DEFERRED"):
+        with transaction(database, "DEFERRED"):
             rows = database.execute("SELECT id, head FROM entry WHERE url = ?", (url,)).fetchall()
-            known = {id(entry): (entry, row) for row, head in rows if (entry := _decode(head)) is not None}
+            known = {id(entry): (entry, row) for row, head in rows if (entry := decode(head)) is not None}
             chosen = choose(entry for entry, _ in known.values())
             entry, row = known[id(chosen)] if chosen is not None else (None, None)
             found = (
@@ -276,35 +324,46 @@ class SQLiteStore:
         now = self._clock()
         used = now
         if entry is not None and found is not None:
-            body, checksum, head, used = found
-            if isinstance(body, bytes) and checksum == _sum(head, body):
-                entry = _with_body(entry, body)
+            body, noted, head, used = found
+            if isinstance(body, bytes) and noted == checksum(head, body):
+                entry = with_body(entry, body)
             else:
                 corrupt.add(row)
                 entry = None
         if corrupt:
             logger.debug("removed %d corrupt entries of the cache database %r", len(corrupt), self._path)
-            with _transaction(database, "IMMEDIATE"):
+            with self._writing(database):
                 database.executemany("DELETE FROM entry WHERE id = ?", [(row,) for row in corrupt])
         elif entry is not None and not (isinstance(used, float) and abs(now - used) < USE_GRAIN_SECONDS):
-            self._tolerant(lambda: database.execute("UPDATE entry SET used = ? WHERE id = ?", (now, row)))
+            self._note_use(database, row, now)
         return entry
 
-    def _put(self, url: str, entry: Entry) -> None:
+    def _note_use(self, database: sqlite3.Connection, row: int | None, now: float) -> None:
+        """Note when an entry was used, if that takes no wait; nobody is to miss the entry for it."""
+        import sqlite3
+
+        self._wait_for_others(database, 0.0)
+        try:
+            database.execute("UPDATE entry SET used = ? WHERE id = ?", (now, row))
+        except sqlite3.Error as error:
+            logger.debug("the cache database %r cannot note a use: %s", self._path, error)
+
+    def _put(self, url: str, entry: Entry, now: float) -> None:
+        self._written += len(entry.body)
         database, size, variant = self._open(), size_of(entry), variant_of(entry)
         if self._owed:
             self._settle()
-        head = _encode(entry)
-        with _transaction(database, "IMMEDIATE"):
+        head = encode(entry)
+        with self._writing(database):
             database.execute("DELETE FROM entry WHERE url = ? AND variant = ?", (url, variant))
             if size > self._max_bytes:
                 return
             # The newest is the last to go, even if a clock was set back.
             [latest] = database.execute("SELECT ifnull(max(used), 0) FROM entry").fetchone()
-            used = max(self._clock(), latest)
+            used = max(now, latest)
             database.execute(
                 "INSERT INTO entry (url, variant, head, body, sum, size, used) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (url, variant, head, entry.body, _sum(head, entry.body), size, used),
+                (url, variant, head, entry.body, checksum(head, entry.body), size, used),
             )
             database.execute(
                 "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE url = ? ORDER BY used DESC, id DESC "
@@ -313,7 +372,7 @@ class SQLiteStore:
             )
             [held] = database.execute("SELECT bytes FROM total").fetchone()
             if held > self._max_bytes:
-                database.executemany("DELETE FROM entry WHERE id = ?", _leaving(database, held - self._max_bytes))
+                database.executemany("DELETE FROM entry WHERE id = ?", leaving(database, held - self._max_bytes))
 
     def _remove(self, url: str, entry: Entry | None) -> None:
         self._owed[url] = None if entry is None or url in self._owed else variant_of(entry)
@@ -322,122 +381,39 @@ class SQLiteStore:
     def _settle(self) -> None:
         """Drop what is to go; what cannot go because others keep the database busy goes the next time."""
         database = self._open()
-        with _transaction(database, "IMMEDIATE"):
+        with self._writing(database):
             for url, variant in self._owed.items():
                 which = ("", ()) if variant is None else (" AND variant = ?", (variant,))
                 database.execute(f"DELETE FROM entry WHERE url = ?{which[0]}", (url, *which[1]))  # noqa: S608  # no value
         self._owed.clear()
 
 
-def _leaving(database: sqlite3.Connection, excess: int) -> list[tuple[int]]:
-    """Return the rows of those that were not used for longest, enough to free so many bytes."""
-    leaving = []
-    for row, size in database.execute("SELECT id, size FROM entry ORDER BY used, id"):
-        leaving.append((row,))
-        excess -= size
-        if excess <= 0:
-            break
-    return leaving
+# A connection that is there twice after a fork makes SQLite mistake who holds which lock, and lose what was written
+# (sqlite.org/howtocorrupt.html, 2.6). So there is none while a process forks; each side opens its own when it needs it.
+_stores: Final[WeakSet[SQLiteStore]] = WeakSet()
+_forking: Final[list[SQLiteStore]] = []
 
 
-# The total is kept by the database itself, so that no process can count wrongly for another.
-_SCHEMA: Final = (
-    "CREATE TABLE entry (id INTEGER PRIMARY KEY, url TEXT NOT NULL, variant TEXT NOT NULL, head TEXT NOT NULL, "
-    "body BLOB NOT NULL, sum INTEGER NOT NULL, size INTEGER NOT NULL, used REAL NOT NULL, UNIQUE (url, variant))",
-    "CREATE INDEX entry_by_use ON entry (used, id, size)",
-    "CREATE TABLE total (bytes INTEGER NOT NULL)",
-    "INSERT INTO total VALUES (0)",
-    "CREATE TRIGGER entry_comes AFTER INSERT ON entry BEGIN UPDATE total SET bytes = bytes + NEW.size; END",
-    "CREATE TRIGGER entry_goes AFTER DELETE ON entry BEGIN UPDATE total SET bytes = bytes - OLD.size; END",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
+def _before_fork() -> None:
+    for store in list(_stores):
+        store._at_work.acquire()
+        _forking.append(store)
+        store._close()
 
 
-def _prepare(database: sqlite3.Connection, path: str) -> None:
-    """Make the tables where there are none, and refuse those of others, whose file stays as it is."""
-    _check_version(database, path)
-    database.execute("PRAGMA journal_mode = WAL")
-    # With a write-ahead log this loses the last writes at most, and breaks nothing (sqlite.org/wal.html).
-    database.execute("PRAGMA synchronous = NORMAL")
-    # It writes, so that a database that can only be read is found now.
-    with _transaction(database, "IMMEDIATE"):
-        # Another process may have made them since.
-        if _check_version(database, path) == 0:
-            for statement in _SCHEMA:
-                database.execute(statement)
-        database.execute("UPDATE total SET bytes = bytes")
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop()._at_work.release()
 
 
-def _check_version(database: sqlite3.Connection, path: str) -> int:
-    """Return the version of a database, 0 for an empty one; raise UsageError where it is none of ours."""
-    [version] = database.execute("PRAGMA user_version").fetchone()
-    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if version != (SCHEMA_VERSION if tables else 0):
-        raise UsageError(f"the cache database {path!r} cannot be used: its version is {version}, not {SCHEMA_VERSION}")
-    if tables and not tables >= {"entry", "total"}:
-        raise UsageError(f"the cache database {path!r} cannot be used: it has no such table as entry or total")
-    return int(version)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
-@contextmanager
-def _transaction(database: sqlite3.Connection, kind: str) -> Iterator[None]:
-    database.execute(f"BEGIN {kind}")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
+def _is_busy(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
-def _sum(head: object, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(str(head).encode("utf-8", "surrogatepass")))
-
-
-def _encode(entry: Entry) -> str:
-    return json.dumps(
-        [
-            entry.method,
-            entry.status_code,
-            entry.reason,
-            entry.http_version,
-            entry.headers,
-            entry.varied,
-            entry.request_time,
-            entry.response_time,
-            entry.partition,
-        ]
-    )
-
-
-def _decode(head: object) -> Entry | None:
-    """Return the entry, without its body; None where it is corrupt."""
-    try:
-        parts: Any = json.loads(head)  # type: ignore[arg-type]  # what it is, is found out here
-        method, status, reason, version, headers, varied, request_time, response_time, partition = parts
-        texts = [method, reason, version, partition, *(part for pair in headers for part in pair)]
-        texts += [part for name, value in varied for part in (name, "" if value is None else value)]
-        sound = all(isinstance(text, str) for text in texts) and isinstance(status, int)
-        if not sound or not all(isinstance(moment, float) for moment in (request_time, response_time)):
-            return None
-        return Entry(
-            method,
-            status,
-            reason,
-            version,
-            tuple((name, value) for name, value in headers),
-            tuple((name, value) for name, value in varied),
-            request_time,
-            response_time,
-            b"",
-            partition,
-        )
-    except (ValueError, TypeError, RecursionError):
-        return None
-
-
-def _with_body(entry: Entry, body: bytes) -> Entry:
-    from dataclasses import replace
-
-    return replace(entry, body=body)
+def _tell(writing: asyncio.Future[None]) -> None:
+    if not writing.cancelled() and (error := writing.exception()) is not None:
+        logger.debug("an answer could not be kept: %s", error)

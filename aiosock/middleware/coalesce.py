@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
+from functools import partial
 from typing import Final, TypeAlias
 
 from multidict import CIMultiDict
@@ -17,10 +18,14 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
 from aiosock.middleware.chain import Send
+from aiosock.middleware.identity import as_sent, is_authorized_below, is_one_user
 from aiosock.middleware.kept import KeptBody, is_plain, make_gatherable
 from aiosock.protocol.cache import SAFE_METHODS
 
 MIB: Final = 1024 * 1024
+
+# How long one may take is one's own, and what stands in the chain is seen there.
+_NOT_COMPARED: Final = ("deadline", "middleware", "retry")
 
 _Key: TypeAlias = tuple[str, str, str, tuple[tuple[str, str], ...]]
 
@@ -29,10 +34,12 @@ class Coalesce:
     """
     A middleware that sends one request where several tasks ask for the same at the same time.
 
-    The same are GET and HEAD requests without a body that agree in URL, in all fields, and in all extensions but the
-    deadline: timeouts, ``auth``, ``cookies``, ``proxy``, ``guard`` and whatever else there is. Each gets a response of
-    its own, or the error as an exception of its own. The exchange goes on as long as somebody waits for it, whoever
-    asked first, and each waits for as long as its own ``total`` allows.
+    The same are GET and HEAD requests without a body that agree in URL, in all fields, the cookies of the client's jar
+    included, in what is below, and in all extensions but the deadline: timeouts, ``auth``, ``proxy``, ``guard`` and
+    whatever else there is. Those with an ``auth`` that is a function of somebody's are not shared, nor is an answer to
+    one that a middleware below has given credentials: it may be another user for each. Each gets a response of its own,
+    or the error as an exception of its own. The exchange goes on as long as somebody waits for it, whoever asked first,
+    and each waits for as long as its own ``total`` allows.
 
     Who is alone when the head of the answer comes gets it as it comes, and nobody joins any more. Else the body is
     read into memory before anybody gets it, so that streams which never end are not to be shared: answers of the type
@@ -66,16 +73,17 @@ class Coalesce:
         """
         if request.method not in SAFE_METHODS:
             return await self._send_unsafe(request, next)
-        if request.method not in ("GET", "HEAD") or request.body is not None or "Upgrade" in request.headers:
+        if not _is_shared(request):
             return await next(request)
-        key = (request.method, str(request.url), request.target, tuple(request.headers.items()))
-        extensions = {name: value for name, value in request.extensions.items() if name != "deadline"}
+        key = (request.method, str(request.url), request.target, tuple(as_sent(request, next).headers.items()))
+        compared = _compared(request)
         for shared in self._shared.get(key, ()):
-            # What is composed anew, or belongs to another client, leads elsewhere.
-            if shared.next is next and shared.request.extensions == extensions:
+            # What belongs to another client leads elsewhere.
+            if _is_same_way(shared.next, next) and _compared(shared.request) == compared:
                 break
         else:
-            shared = _Shared(request.replace(extensions=extensions), next, self._max_bytes, self._shared, key)
+            lasting = {name: value for name, value in request.extensions.items() if name != "deadline"}
+            shared = _Shared(request.replace(extensions=lasting), next, self._max_bytes, self._shared, key)
         response = await shared.wait(request)
         return await next(request) if response is None else response
 
@@ -157,7 +165,7 @@ class _Shared:
         response: Response | None = None
         try:
             response = await self.next(self.request)
-            if self._waiting == 1 or not _is_shareable(response):
+            if self._waiting == 1 or not _is_shareable(response) or is_authorized_below(self.request, response):
                 self._alone = response
                 return
             body = await make_gatherable(response).gather(self._most)
@@ -219,6 +227,27 @@ def _too_late(request: Request) -> TotalTimeout:
     error = TotalTimeout(f"the request took longer than {total} s in all; it shared an exchange with others")
     error.request = request
     return error
+
+
+def _is_shared(request: Request) -> bool:
+    if request.method not in ("GET", "HEAD") or request.body is not None or "Upgrade" in request.headers:
+        return False
+    return is_one_user(request.extensions.get("auth"))
+
+
+def _compared(request: Request) -> dict[str, object]:
+    return {name: value for name, value in request.extensions.items() if name not in _NOT_COMPARED}
+
+
+def _is_same_way(one: object, other: object) -> bool:
+    """Tell whether two functions do the same: chains that were composed anew have the same things in them."""
+    if one is other:
+        return True
+    if not isinstance(one, partial) or not isinstance(other, partial) or one.func is not other.func:
+        return False
+    if one.keywords or other.keywords or len(one.args) != len(other.args):
+        return False
+    return all(map(_is_same_way, one.args, other.args))
 
 
 def _is_shareable(response: Response) -> bool:

@@ -1,16 +1,24 @@
 """
-Bodies that a middleware keeps: one that is there already, and one that is gathered before anybody reads it.
+Bodies that a middleware keeps: one that is there already, one that is gathered before anybody reads it, and one that is
+collected while somebody does.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from multidict import CIMultiDict
 
+from aiosock.errors import RequestError
 from aiosock.message.decoding import PIECE_BYTES
 from aiosock.message.iteration import BodySource, BodyWrapper
 from aiosock.message.response import Response
+
+MAX_REDIRECT_BYTES: Final = 64 * 1024
+REDIRECT_SECONDS: Final = 0.25
 
 
 class KeptBody:
@@ -77,6 +85,39 @@ class GatheredBody(BodyWrapper):
         return self._pieces.popleft() if self._pieces else await self.inner.receive()
 
 
+class CollectedBody(BodyWrapper):
+    """
+    A source whose pieces are collected while somebody reads it, and kept when it has ended.
+
+    Args:
+        inner: The source below.
+        most: The most bytes that are kept; of a larger one none is.
+        keep: Called with the whole of it.
+    """
+
+    def __init__(self, inner: BodySource, most: int, keep: Callable[[bytes], Awaitable[None]]) -> None:
+        super().__init__(inner)
+        self._pieces: list[bytes] | None = []
+        self._left = most
+        self._keep = keep
+
+    async def receive(self) -> bytes:
+        """Return the next piece as it came; ``b""`` when the body is complete."""
+        piece = await self.inner.receive()
+        pieces = self._pieces
+        if pieces is None:
+            return piece
+        self._left -= len(piece)
+        if self._left < 0:
+            self._pieces = None
+        elif piece:
+            pieces.append(piece)
+        else:
+            self._pieces = None
+            await self._keep(b"".join(pieces))
+        return piece
+
+
 def make_gatherable(response: Response) -> GatheredBody:
     """
     Let a response's body come through a source that can gather it, and return that.
@@ -92,6 +133,20 @@ def make_gatherable(response: Response) -> GatheredBody:
 
     response.wrap_body(wrap)
     return made[0]
+
+
+async def gather_redirect(response: Response) -> None:
+    """Read the body of a redirect, which nobody else will; what goes wrong is told to whoever tries to."""
+    body = make_gatherable(response)
+    try:
+        # Nobody wants it but us: it is not worth a wait.
+        async with asyncio.timeout(REDIRECT_SECONDS):
+            await body.gather(MAX_REDIRECT_BYTES)
+    except (RequestError, TimeoutError):
+        response.abort()
+    except BaseException:
+        response.abort()
+        raise
 
 
 def is_plain(transfer_encoding: str) -> bool:

@@ -38,6 +38,8 @@ ERROR_STATUSES: Final = frozenset({500, 502, 503, 504})
 # RFC 9110, 9.2.1, and QUERY, which is safe by its own definition.
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 
+_FORBIDDING: Final = frozenset({"no-store", "no-cache", "must-revalidate", "only-if-cached", "max-age", "min-fresh"})
+
 # RFC 9111, 3.1. A cookie is set once: by the answer that sets it, and not by each copy of it.
 _NEVER_KEPT: Final = frozenset(
     {
@@ -111,7 +113,7 @@ class Use(Enum):
 @cache
 def _directive() -> re.Pattern[str]:
     token = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105  # a grammar's token is no secret
-    value = rf"[ \t]*+=[ \t]*+(?:\"((?:[^\"\\]|\\.)*+)\"|({token}))"
+    value = rf"=(?:\"((?:[^\"\\]|\\.)*+)\"|({token}))"
     return re.compile(rf"[ \t]*+(?:({token})(?:{value})?)?[ \t]*+(?:,|\Z)", re.DOTALL)
 
 
@@ -119,7 +121,8 @@ def parse_cache_control(values: Iterable[str]) -> tuple[dict[str, str | None], b
     """
     Return the directives of Cache-Control fields by their names in lower case, and whether all was well-formed.
 
-    The first of each name counts (RFC 9111, 4.2.1). Up to its next comma, what is malformed is passed over.
+    The first of each name counts (RFC 9111, 4.2.1). What is malformed is passed over up to its next comma, but for the
+    names of directives that forbid something: servers forget commas, and mean it all the same.
     """
     directives: dict[str, str | None] = {}
     well_formed = True
@@ -129,7 +132,11 @@ def parse_cache_control(values: Iterable[str]) -> tuple[dict[str, str | None], b
             found = _directive().match(value, position)
             if found is None:
                 well_formed = False
-                position = value.find(",", position) + 1 or len(value)
+                end = value.find(",", position) + 1 or len(value)
+                for word in re.findall(r"[\w-]+", value[position:end].lower()):
+                    if word in _FORBIDDING:
+                        directives.setdefault(word, "")
+                position = end
                 continue
             position = found.end()
             name, quoted, token = found.groups()
@@ -231,6 +238,11 @@ def may_store(method: str, status_code: int, request: Fields, response: Fields, 
     return freshness_lifetime(status_code, response, response_time) > 0
 
 
+def is_public(entry: Entry) -> bool:
+    """Tell whether a kept response is for everybody (RFC 9111, 5.2.2.9)."""
+    return "public" in _response_directives(entry.fields)
+
+
 def has_validator(fields: Fields) -> bool:
     """Tell whether a response can be validated."""
     return "ETag" in fields or "Last-Modified" in fields
@@ -322,6 +334,7 @@ def conditions(entry: Entry) -> list[tuple[str, str]]:
 def confirms(entry: Entry, not_modified: Fields) -> bool:
     """Tell whether a 304 is about this response (RFC 9111, 4.3.4), which is the only one that was asked about."""
     if "ETag" in not_modified:
+        # Servers that compress weaken the tags of their answers, and not those of their confirmations.
         return _opaque(not_modified["ETag"]) == _opaque(entry.fields.get("ETag", ""))
     return "Last-Modified" not in not_modified or not_modified["Last-Modified"] == entry.fields.get("Last-Modified")
 
@@ -391,21 +404,22 @@ def _hop_by_hop(fields: Fields) -> set[str]:
     return named | _NEVER_KEPT
 
 
-def select(entries: Iterable[Entry], method: str, partition: str, request: Fields) -> Entry | None:
+def select(entries: Iterable[Entry], method: str, request: Fields) -> Entry | None:
     """
-    Return the kept response of a URL that answers a request, the most recent of several (RFC 9111, 4 and 4.1).
+    Return the kept response of a URL that answers a request, of several the most recent (RFC 9111, 4 and 4.1).
+
+    One that varies on nothing stands back behind those that do: servers forget to say so of their default.
 
     Args:
-        entries: All that are kept for the URL.
+        entries: All that are kept for the URL, and for whom the request is.
         method: Of the request. What answered a GET answers a HEAD too.
-        partition: Whom the request is for.
         request: Its fields.
     """
     fitting = [
-        entry
-        for entry in entries
-        if (entry.method == "GET" or method == "HEAD")
-        and entry.partition == partition
-        and matches(entry.varied, request)
+        entry for entry in entries if (entry.method == "GET" or method == "HEAD") and matches(entry.varied, request)
     ]
-    return max(fitting, key=lambda entry: (entry.response_time, date_of(entry.fields, 0)), default=None)
+    return max(fitting, key=_recency, default=None)
+
+
+def _recency(entry: Entry) -> tuple[bool, float, float]:
+    return bool(entry.varied), date_of(entry.fields, entry.response_time), entry.response_time

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import re
 from collections.abc import Callable
+from ssl import SSLContext
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 import aiosock
-from aiosock import CircuitBreaker, Client, DigestAuth, Guard, Proxy, RateLimit, Retry
+from aiosock import HSTS, Cache, CircuitBreaker, Client, Coalesce, DigestAuth, Guard, Proxy, RateLimit, Retry
 from aiosock.message import trace
 from aiosock.testing import Peer, ReceivedRequest, Server, response
 from tests.kit.clients import check, checked_client
@@ -19,6 +22,14 @@ from tests.kit.relay import relay
 
 QUICK = Retry(4, backoff=0.001)
 LOOPBACK = Guard(hosts=["127.0.0.0/8"], ports=None, allow_proxy=True)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def site(pages: Callable[[ReceivedRequest], bytes]) -> Server:
@@ -91,6 +102,167 @@ async def test_retries_around_a_rated_guarded_client_through_a_proxy_with_digest
         check(client)
 
 
+def validated(page: Flaky) -> Callable[[ReceivedRequest], bytes]:
+    """Let a page be kept for a minute by one user, and confirm it."""
+
+    def answer(request: ReceivedRequest) -> bytes:
+        asked = request.header("If-None-Match")
+        answered = page(request)
+        if b"here" not in answered:
+            return answered
+        fields = [("Cache-Control", "private, max-age=60"), ("ETag", '"1"')]
+        return response(304 if asked == '"1"' else 200, b"" if asked == '"1"' else b"here", fields)
+
+    return answer
+
+
+def own_middlewares(clock: Clock) -> dict[str, Any]:
+    return {
+        "cache": Cache(clock=clock),
+        "coalesce": Coalesce(),
+        "rate": RateLimit("1000/s", burst=50, concurrency=2),
+        "breaker": CircuitBreaker(failures=10),
+    }
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(own_middlewares(Clock()))), ids="-".join)
+async def test_in_any_order_a_flaky_page_behind_digest_is_fetched_once_kept_and_confirmed(
+    order: tuple[str, ...],
+) -> None:
+    page, clock = Flaky(2), Clock()
+    own = own_middlewares(clock)
+    async with (
+        site(by_digest(validated(page))) as server,
+        Server(relay) as proxy,
+        own["cache"],
+        checked_client(
+            retry=QUICK,
+            guard=LOOPBACK,
+            proxy=Proxy(proxy.url),
+            auth=DigestAuth("u", "p"),
+            middleware=[own[name] for name in order],
+        ) as client,
+    ):
+        url = f"{server.url}/page"
+        # The cookie of the challenge is there from then on: it is another user's page without it.
+        assert (await client.get(f"{server.url}/login")).text == "here"
+        page.asked.clear()
+        first = await client.get(url)
+        assert (first.text, first.extensions["cache"]) == ("here", "miss")
+        assert [one.status_code for one in first.extensions["attempts"]] == [503, 503, 200]
+        assert len(page.asked) == 3
+        for _ in range(2):
+            again = await asyncio.gather(*(client.get(url) for _ in range(5)))
+            assert {(one.text, one.extensions["cache"]) for one in again} == {("here", "hit")}
+            # Who asks for itself, with a middleware or a password of its own, is asked for by itself.
+            assert (await client.get(url, retry=None)).extensions["cache"] == "hit"
+        assert len(page.asked) == 3
+        clock.now += 61
+        confirmed = await client.get(url)
+        assert (confirmed.status_code, confirmed.text, confirmed.extensions["cache"]) == (200, "here", "revalidated")
+        assert page.asked[-1].header("If-None-Match") == '"1"'
+        other = await client.get(url, auth=DigestAuth("u", "wrong"))
+        assert (other.status_code, other.extensions["cache"]) == (401, "miss")
+        assert {urlsplit(request.target).netloc for request in proxy.requests} == {f"127.0.0.1:{server.port}"}
+        check(client)
+
+
+async def test_all_of_it_goes_through_a_tunnel_too(server_context: SSLContext, ca_file: str) -> None:
+    page, told = Flaky(1), list[Any]()
+    pages, own = by_digest(validated(page)), own_middlewares(Clock())
+
+    async def script(peer: Peer) -> None:
+        """The proxy, and from then on the host behind it."""
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        await peer.start_tls(server_context)
+        while (request := await peer.read_request()) is not None:
+            await peer.send(pages(request))
+
+    async with (
+        Server(script) as proxy,
+        own["cache"],
+        checked_client(
+            retry=QUICK,
+            guard=Guard(allow_private=True, hosts=["localhost"], allow_proxy=True),
+            proxy=Proxy(proxy.url),
+            verify=ca_file,
+            auth=DigestAuth("u", "p"),
+            middleware=[HSTS(), *own.values()],
+            on_event=told.append,
+        ) as client,
+    ):
+        states = [(await client.get("https://localhost/page")).extensions["cache"] for _ in range(3)]
+        assert states == ["miss", "hit", "hit"]
+        asked = [(request.method, request.target) for request in proxy.requests]
+        # A challenge, a bad moment, and the page.
+        assert asked == [("CONNECT", "localhost:443"), *[("GET", "/page")] * 3]
+        assert [type(event).__name__ for event in told].count("RequestRetried") == 1
+        check(client)
+
+
+async def test_what_is_kept_stands_in_while_a_circuit_is_open() -> None:
+    clock, up = Clock(), True
+
+    def pages(request: ReceivedRequest) -> bytes:
+        return (
+            response(body=b"old", headers=[("Cache-Control", "max-age=1, stale-if-error=60")]) if up else response(503)
+        )
+
+    async with (
+        site(pages) as server,
+        Cache(clock=clock) as cache,
+        checked_client(middleware=[cache, CircuitBreaker(failures=1, recovery=1000)], retry=QUICK) as client,
+    ):
+        await client.get(server.url)
+        up = False
+        clock.now += 2
+        for _ in range(3):
+            answer = await client.get(server.url)
+            assert (answer.text, answer.extensions["cache"], len(answer.extensions["attempts"])) == ("old", "stale", 1)
+        assert len(server.requests) == 2
+        with pytest.raises(aiosock.CircuitOpen):
+            await client.get(server.url, headers={"Cache-Control": "no-cache"})
+        check(client)
+
+
+async def test_a_guarded_client_is_not_given_what_an_unguarded_one_has_in_a_cache_that_they_share() -> None:
+    pages = response(body=b"internal", headers=[("Cache-Control", "public, max-age=60")])
+    async with site(lambda request: pages) as server, Cache() as cache:
+        async with checked_client(middleware=[cache]) as client:
+            assert (await client.get(server.url)).text == "internal"
+            with pytest.raises(aiosock.BlockedAddress):
+                await client.get(server.url, guard=Guard())
+        async with checked_client(middleware=[cache], guard=Guard(ports=None)) as client:
+            with pytest.raises(aiosock.BlockedAddress):
+                await client.get(server.url)
+
+
+async def test_requests_with_a_middleware_or_retries_of_their_own_share_one_exchange() -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while await peer.read_request() is not None:
+            started.set()
+            await go.wait()
+            await peer.send(response(body=b"here"))
+
+    async def own(request: aiosock.Request, next: Any) -> aiosock.Response:
+        return await next(request)
+
+    async with Server(script) as server, checked_client(middleware=[Coalesce()]) as client:
+        options: list[dict[str, Any]] = [{"middleware": [own]}] * 2 + [{"retry": 3}, {"retry": 2}, {}]
+        tasks = [asyncio.create_task(client.get(server.url, **one)) for one in options]
+        await started.wait()
+        # Those with a middleware, and all others.
+        while len(server.requests) < 2:
+            await asyncio.sleep(0)
+        go.set()
+        assert {one.text for one in await asyncio.gather(*tasks)} == {"here"}
+        assert len(server.requests) == 2
+        check(client)
+
+
 async def test_the_guard_holds_for_what_retries_redirects_and_flows_send() -> None:
     def pages(request: ReceivedRequest) -> bytes:
         return response(302, headers=[("Location", "http://127.0.0.2:1/")]) if request.target == "/out" else response()
@@ -151,7 +323,10 @@ async def test_events_are_read_through_all_of_it() -> None:
 
     async with (
         Server(script) as server,
-        checked_client(auth=("u", "p"), guard=LOOPBACK, middleware=[RateLimit(concurrency=1)]) as client,
+        Cache() as cache,
+        checked_client(
+            auth=("u", "p"), guard=LOOPBACK, middleware=[cache, Coalesce(), RateLimit(concurrency=1)], retry=QUICK
+        ) as client,
     ):
         async with client.events(server.url) as events:
             event = await anext(events)

@@ -20,13 +20,13 @@ from aiosock.message.jar import CookieJar
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.url import parse_url
-from aiosock.middleware.cache import MAX_INVALIDATED, Cache, MemoryStore, SQLiteStore
+from aiosock.middleware.cache import Cache, MemoryStore, SQLiteStore
 from aiosock.middleware.chain import compose
 from aiosock.middleware.coalesce import Coalesce
 from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.kept import KeptBody
 from aiosock.middleware.redirect import Redirects
-from aiosock.middleware.schemes import BasicAuth, BearerAuth
+from aiosock.middleware.schemes import BasicAuth, BearerAuth, DigestAuth
 from aiosock.protocol.cache import Entry
 
 URL = "http://h/a"
@@ -86,7 +86,7 @@ class Origin:
         self.cache = Cache(clock=self.clock)
         self.replies: list[Reply] = []
         self.requests: list[Request] = []
-        self.add: Callable[[Request], Request] = lambda request: request
+        self.add: Callable[[Request], Request] = CookieKeeper().add
 
     async def send(self, request: Request) -> Response:
         self.requests.append(request)
@@ -234,6 +234,138 @@ async def test_a_heuristic_is_no_more_than_a_tenth(origin: Origin) -> None:
     assert await origin.states(URL) == ["miss"]
 
 
+# What a cache is commonly asked, as (status and fields, seconds later, fields of the next request, what becomes of it).
+# Numbers in fields are dates, in seconds from when the first answer was given.
+
+Fields = list[tuple[str, str | int]]
+NOW, OLD, TAG = ("Date", 0), ("Last-Modified", -86400), ("ETag", '"a"')
+HOUR: Fields = [("Cache-Control", "max-age=3600")]
+RELOAD: Fields = [("Cache-Control", "max-age=0")]
+STALE: Fields = [("Cache-Control", "max-stale")]
+ASKED: list[tuple[int, Fields, int, Fields, str]] = [
+    # Freshness that is said, or not.
+    (200, [], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", 'max-age="3600"')], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age='3600'")], 3, [], "miss"),
+    (200, [("Cache-Control", "MaX-aGe=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=003600")], 3, [], "hit"),
+    (200, [("Cache-Control", "foobar, max-age=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", 'extension="max-age=100", max-age=1')], 3, [], "miss"),
+    (200, [("Cache-Control", 'max-age=1, extension="max-age=100"')], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age= 3600")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=0")], 0, [], "miss"),
+    (200, [("Cache-Control", "max-age=a100")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=100a")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=-100")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=3600.0")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=2147483648")], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=99999999999")], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=1800, max-age=1")], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=1"), ("Cache-Control", "max-age=1800")], 3, [], "miss"),
+    (200, [("Cache-Control", "s-maxage=3600, max-age=1")], 3, [], "miss"),
+    (200, [("Cache-Control", "s-maxage=1, max-age=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", "s-maxage=3600")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=3600"), ("Expires", -10000), NOW], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=3600"), ("Expires", "0"), NOW], 3, [], "hit"),
+    (200, [("Cache-Control", "max-age=0"), ("Expires", 10000), NOW], 3, [], "miss"),
+    (200, [("Expires", 2592000), NOW], 3, [], "hit"),
+    (200, [("Expires", 2592000), ("Date", "foo")], 3, [], "hit"),
+    (200, [("Expires", -2592000), NOW], 3, [], "miss"),
+    (200, [("Expires", 0), NOW], 0, [], "miss"),
+    (200, [("Expires", 300), ("Date", 400)], 3, [], "miss"),
+    (200, [("Expires", "0"), NOW], 3, [], "miss"),
+    (200, [("Expires", "THU, 18 AUG 2050 02:01:18 gMT"), NOW], 3, [], "hit"),
+    (200, [("Expires", "Thu 18 Aug 2050 02:01:18 GMT"), NOW], 3, [], "miss"),
+    (200, [("Expires", "Thu, 18  Aug  2050 02:01:18 GMT"), NOW], 3, [], "miss"),
+    (200, [("Expires", "Thu, 18 Aug 2050 02.01.18 GMT"), NOW], 3, [], "miss"),
+    (200, [("Expires", "Thu, 18 Aug 2050 2:01:18 GMT"), NOW], 3, [], "miss"),
+    (200, [("Expires", "Thu, 18 Aug 2050 02:01:18 AEST"), NOW], 3, [], "miss"),
+    # Age.
+    (200, [("Cache-Control", "max-age=10"), NOW, ("Age", "15")], 0, [], "miss"),
+    (200, [("Date", -10), ("Expires", 10), ("Age", "25")], 0, [], "miss"),
+    (200, [("Date", 10), ("Expires", 20), ("Age", "15")], 0, [], "miss"),
+    *((200, [*HOUR, NOW, ("Age", age)], 0, [], "hit") for age in ("abc", "-7200", "7200.0", "0, 7200", "0, 0")),
+    *((200, [*HOUR, NOW, ("Age", age)], 0, [], "miss") for age in ("7200, 0", "7200, 7200", "7200,")),
+    (200, [*HOUR, ("Age", "7200"), ("Age", "0")], 0, [], "miss"),
+    # Freshness that is supposed.
+    *((status, [OLD, NOW], 3, [], "hit") for status in (200, 203, 204, 404, 405, 410, 414, 501)),
+    *((status, [OLD, NOW], 3, [], "miss") for status in (201, 202, 403, 502, 503, 504, 599)),
+    (599, [OLD, NOW, ("Cache-Control", "public")], 3, [], "hit"),
+    # Any final status that says so.
+    *(
+        (status, HOUR, 3, [], "hit")
+        for status in (200, 203, 204, 299, 301, 302, 307, 308, 400, 404, 410, 499, 500, 503, 599)
+    ),
+    *((status, [("Expires", -5000), ("Last-Modified", -100000), NOW], 0, [], "validation") for status in (200, 404)),
+    # Directives of answers.
+    (200, [("Cache-Control", "private, max-age=3600")], 3, [], "hit"),
+    (200, [("Cache-Control", "No-StOrE"), ("Expires", 10000), NOW], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=10000, no-store")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=10000, No-CaChE")], 3, [], "miss"),
+    (200, [("Cache-Control", "max-age=10000, no-cache"), TAG], 3, [], "validation"),
+    (200, [("Cache-Control", "max-age=10000, must-revalidate"), TAG], 3, [], "hit"),
+    (
+        200,
+        [("Cache-Control", "max-age=2, must-revalidate"), TAG],
+        3,
+        [("Cache-Control", "max-stale")],
+        "validation",
+    ),
+    (200, [("Cache-Control", "max-age=10000, immutable"), TAG], 3, RELOAD, "hit"),
+    (
+        200,
+        [("Cache-Control", "max-age=2, immutable"), TAG],
+        3,
+        [("Cache-Control", "max-age=0")],
+        "validation",
+    ),
+    (200, [*HOUR, ("Pragma", "no-cache")], 3, [], "hit"),
+    (200, [*HOUR, ("Set-Cookie", "a=b")], 3, [], "hit"),
+    (200, [*HOUR, ("Content-Disposition", "attachment")], 3, [], "hit"),
+    # Directives of requests.
+    (200, HOUR, 3, RELOAD, "miss"),
+    (200, HOUR, 3, [("Cache-Control", "max-age=1")], "miss"),
+    (200, [*HOUR, ("Age", "1800")], 0, [("Cache-Control", "max-age=600")], "miss"),
+    (200, [("Cache-Control", "max-age=1")], 3, [("Cache-Control", "max-stale=1000")], "stale"),
+    (200, [("Cache-Control", "max-age=1500"), ("Age", "2000")], 0, [("Cache-Control", "max-stale=1000")], "stale"),
+    (200, [("Cache-Control", "max-age=1500")], 0, [("Cache-Control", "min-fresh=2000")], "miss"),
+    (200, [("Cache-Control", "max-age=1500"), ("Age", "1000")], 0, [("Cache-Control", "min-fresh=1000")], "miss"),
+    (200, HOUR, 0, [("Cache-Control", "no-cache")], "miss"),
+    (200, [*HOUR, ("Last-Modified", -10000)], 0, [("Cache-Control", "no-cache")], "validation"),
+    (200, [*HOUR, ("ETag", 'W/"a"')], 0, [("Cache-Control", "no-cache")], "validation"),
+    (200, [*HOUR, ("ETag", "a")], 0, [("Pragma", "no-cache")], "validation"),
+    (200, HOUR, 0, [("Pragma", "unknown")], "hit"),
+    # Vary.
+    *((200, [*HOUR, ("Vary", vary)], 0, [], "miss") for vary in ("*", "*, *", ", *", "*, Foo", "Foo, *")),
+    (200, [*HOUR, ("Vary", ""), ("Vary", "*")], 0, [], "miss"),
+    (200, [*HOUR, ("Vary", "Foo")], 0, [("Foo", "1")], "miss"),
+    (200, [*HOUR, ("Vary", "Foo, Bar")], 0, [], "hit"),
+    (200, [*HOUR, ("Vary", "Foo")], 0, [("Other", "1")], "hit"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ASKED)))
+async def test_what_caches_are_commonly_asked(number: int, origin: Origin) -> None:
+    status, given, later, asked, expected = ASKED[number]
+
+    def pairs(fields: Fields) -> CIMultiDict[str]:
+        return CIMultiDict(
+            (name, formatdate(1e9 + value, usegmt=True) if isinstance(value, int) else value) for name, value in fields
+        )
+
+    first = Response(status, headers=pairs(given), source=Body(b"x"))
+    await origin.ask(first)
+    origin.clock.now += later
+    origin.replies = [reply(b"new")]
+    response = await origin.cache(Request("GET", URL, headers=pairs(asked)), origin.send)
+    if expected in ("miss", "validation"):
+        conditional = {"If-None-Match", "If-Modified-Since"} & set(origin.requests[1].headers)
+        assert bool(conditional) == (expected == "validation"), ASKED[number]
+        expected = "miss"
+    assert response.extensions["cache"] == expected, ASKED[number]
+
+
 # Bodies
 
 
@@ -309,6 +441,9 @@ async def test_only_if_cached_is_never_sent(origin: Origin) -> None:
     assert len(origin.requests) == 1
     origin.clock.now += 15
     assert (await origin.ask(said="only-if-cached")).status_code == 504
+    for options in ({"content": b"x"}, {"headers": {"Range": "bytes=0-1"}}, {"headers": {"If-None-Match": "x"}}):
+        assert (await origin.ask(said="only-if-cached", **options)).status_code == 504  # type: ignore[arg-type]
+    assert (await origin.ask(said="only-if-cached, no-store")).status_code == 504
     assert (await origin.ask(said="only-if-cached, max-stale")).extensions["cache"] == "stale"
 
 
@@ -345,6 +480,14 @@ async def test_what_the_server_confirms_is_used_with_its_new_fields(
     assert "If-None-Match" not in response.request.headers  # type: ignore[union-attr]
     origin.clock.now += 59
     assert (await origin.ask()).headers["Age"] == "59"
+
+
+async def test_a_cookie_that_comes_with_a_confirmation_is_shown_but_not_kept(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="max-age=60", ETag='"a"', Set_Cookie="a=1"))
+    origin.clock.now += 60
+    response = await origin.ask(reply(status=304, said="max-age=60", Set_Cookie="a=2"))
+    assert (response.headers.getall("Set-Cookie"), response.cookies["a"]) == (["a=2"], "2")
+    assert "Set-Cookie" not in (await origin.ask()).headers
 
 
 async def test_what_the_server_has_changed_takes_its_place(origin: Origin) -> None:
@@ -424,7 +567,7 @@ async def test_what_varies_on_what_is_added_later_is_not_kept(origin: Origin) ->
 
 # Whose it is
 
-AUTH, OTHER_AUTH = object(), object()
+AUTH, OTHER_AUTH = DigestAuth("u", "p"), DigestAuth("u", "p")
 
 
 def jar_with(cookie: str) -> CookieJar:
@@ -544,7 +687,7 @@ async def test_credentials_are_for_one_cache_alone_and_what_is_open_is_for_all()
 
 
 async def test_only_so_many_identities_are_remembered(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiosock.middleware.cache.MAX_IDENTITIES", 2)
+    monkeypatch.setattr("aiosock.middleware.identity.MAX_KNOWN", 2)
     guards = [object() for _ in range(3)]
     for guard in guards:
         await origin.ask(reply(b"x", said="max-age=60"), extensions={"guard": guard})
@@ -553,6 +696,127 @@ async def test_only_so_many_identities_are_remembered(origin: Origin, monkeypatc
         "hit",
         "miss",
     ]
+
+
+async def test_the_cookies_of_a_jar_set_answers_apart_but_for_those_for_everybody(origin: Origin) -> None:
+    keeper = CookieKeeper()
+    send = compose([origin.cache, keeper], lambda request: origin.send(request))
+    origin.add = lambda request: keeper.add(request)
+
+    async def get(*replies: Response, url: str = URL) -> tuple[bytes, str]:
+        origin.replies = list(replies)
+        response = await send(Request("GET", url))
+        return await response.read(), response.extensions["cache"]
+
+    assert await get(reply(b"nobody", said="max-age=60")) == (b"nobody", "miss")
+    vary = {"Vary": "Cookie", "ETag": '"a"'}
+    for user in ("alice", "bob"):
+        keeper.jar = jar_with(f"sid={user}")
+        for said in ("private, max-age=60", "max-age=60"):
+            assert await get(reply(user.encode(), said=said), url=f"{URL}?{said}") == (user.encode(), "miss")
+            assert await get(url=f"{URL}?{said}") == (user.encode(), "hit")
+        assert await get(reply(user.encode(), said="max-age=60", **vary)) == (user.encode(), "miss")
+        assert await get() == (user.encode(), "hit")
+    keeper.jar = jar_with("sid=alice")
+    assert await get() == (b"alice", "hit")
+    keeper.jar = jar_with("sid=bob")
+    assert await get(reply(b"all", said="public, max-age=60"), url="http://h/b") == (b"all", "miss")
+    keeper.jar = jar_with("sid=carol")
+    assert await get(url="http://h/b") == (b"all", "hit")
+    keeper.jar = None
+    assert await get() == (b"nobody", "hit")
+    assert await get(url="http://h/b") == (b"all", "hit")
+
+
+async def test_what_was_asked_for_with_other_cookies_than_the_jar_had_is_nobodys(origin: Origin) -> None:
+    keeper = CookieKeeper(jar_with("sid=alice"))
+
+    async def late(request: Request, next: Any) -> Response:
+        keeper.jar = jar_with("sid=bob")
+        return await next(request)
+
+    async def server(request: Request) -> Response:
+        answer = reply(b"x", said="max-age=60")
+        answer.request = request
+        return answer
+
+    async def read(middlewares: list[Any]) -> str:
+        response = await compose(middlewares, server)(Request("GET", URL))
+        await response.read()
+        return response.extensions["cache"]
+
+    assert await read([origin.cache, late, keeper]) == "miss"
+    for user in ("alice", "bob"):
+        keeper.jar = jar_with(f"sid={user}")
+        assert await read([origin.cache, keeper]) == "miss"
+
+
+async def test_an_answer_that_changes_the_jar_is_not_kept_for_what_nobody_will_ask_again(origin: Origin) -> None:
+    store = MemoryStore()
+    cache, keeper = Cache(store, clock=origin.clock), CookieKeeper(jar_with("sid=1"))
+
+    async def server(request: Request) -> Response:
+        return reply(b"x", said="max-age=60", Set_Cookie="sid=2")
+
+    await (await compose([cache, keeper], server)(Request("GET", URL))).read()
+    assert len(store) == 0
+
+
+async def test_what_nobody_can_tell_the_credentials_of_is_not_kept(origin: Origin) -> None:
+    async def server(request: Request) -> Response:
+        return reply(b"x", said="max-age=60")
+
+    await (await origin.cache(Request("GET", URL), server)).read()
+    assert await origin.states(URL) == ["miss"]
+
+
+async def test_clients_that_share_a_cache_have_their_answers_apart_unless_they_are_one_user(
+    origin: Origin, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Network:
+        async def send(self, request: Request) -> Response:
+            return reply(b"x", said="max-age=60")
+
+    class Slotted(Network):
+        __slots__ = ()
+        __hash__ = None  # type: ignore[assignment]
+
+    async def states(cache: Cache, networks: list[Network]) -> list[str]:
+        got = []
+        for network in networks:
+            response = await compose([cache, CookieKeeper()], network.send)(Request("GET", URL))
+            await response.read()
+            got.append(response.extensions["cache"])
+        return got
+
+    caplog.set_level(logging.DEBUG, "aiosock")
+    store, networks = MemoryStore(), [Network(), Network(), Network(), Slotted(), Slotted()]
+    assert await states(Cache(store), networks * 2) == ["miss"] * 5 + ["hit"] * 5
+    assert caplog.messages == ["a cache is used by several clients, whose answers are kept apart"]
+    # What the first one of a cache asks for is open to the first one of another, as they share the store.
+    assert await states(Cache(store), [Network(), Network()]) == ["hit", "miss"]
+    assert await states(Cache(store, identity="me"), networks) == ["miss"] + ["hit"] * 4
+
+
+async def test_what_somebodys_own_auth_fetched_is_kept_only_if_it_is_public(origin: Origin) -> None:
+    def somebodys(request: Request) -> Request:
+        return request
+
+    options: dict[str, Any] = {"extensions": {"auth": somebodys}}
+    await origin.ask(reply(b"alice", said="max-age=60"), **options)
+    assert await origin.states(URL, **options) == ["miss"]
+    await origin.ask(reply(b"all", said="public, max-age=60"), **options)
+    assert await origin.states(URL, **options) == ["hit"]
+    assert await origin.states(URL) == ["miss"]
+
+
+async def test_what_is_public_is_not_freshened_by_what_is_somebodys(origin: Origin) -> None:
+    await origin.ask(reply(b"x", said="public, max-age=60", ETag='"a"'))
+    origin.clock.now += 60
+    origin.add = lambda request: request.replace(headers=[*request.headers.items(), ("Authorization", "alice")])
+    assert (await origin.ask(reply(status=304, said="max-age=60", X="alice"))).headers["X"] == "alice"
+    kept = await origin.ask(said="only-if-cached, max-stale")
+    assert "X" not in kept.headers
 
 
 # RFC 5861
@@ -656,9 +920,27 @@ async def test_closing_ends_what_goes_on_behind_answers_and_then_nothing_more_do
         await cache(Request("GET", URL), never)
         await asyncio.sleep(0)
     assert ended
-    await origin.ask(reply(b"old", said="max-age=600, stale-while-revalidate=30"), said="no-cache")
-    origin.clock.now += 610
-    assert (await origin.ask(reply(b"new"))).content == b"new"
+
+
+async def test_all_passes_a_closed_cache_by_and_what_comes_late_does_not_open_its_store_again(
+    origin: Origin, tmp_path: Path
+) -> None:
+    store = SQLiteStore(tmp_path / "db", clock=origin.clock)
+    async with Cache(store, clock=origin.clock) as cache:
+        origin.cache = cache
+        await origin.ask(reply(b"kept", said="max-age=60"))
+        assert await origin.states(URL) == ["hit"]
+        origin.replies = [reply(b"late", said="max-age=60")]
+        late = await cache(Request("GET", "http://h/late"), origin.send)
+        origin.replies = [reply(b"", said="max-age=60")]
+        changing = asyncio.ensure_future(cache(Request("POST", URL), origin.send))
+    assert await late.read() == b"late"
+    await changing
+    assert "cache" not in (await origin.ask(reply(b"new", said="max-age=60"))).extensions
+    assert (await origin.ask(said="only-if-cached")).status_code == 504
+    assert store._database is None
+    async with cache:
+        assert await origin.states("http://h/late") == ["miss"]
 
 
 @pytest.mark.parametrize(
@@ -739,14 +1021,16 @@ async def test_an_answer_asked_for_before_the_change_is_not_kept(origin: Origin)
     assert await origin.states(URL) == ["hit"]
 
 
-async def test_only_so_many_changes_are_remembered_and_what_is_older_is_not_kept(origin: Origin) -> None:
+async def test_what_is_older_than_all_that_is_remembered_is_not_kept(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachekey.MAX_CHANGED", 2)
     origin.replies = [reply(b"old", said="max-age=60")]
     response = await origin.cache(Request("GET", URL), origin.send)
-    for number in range(MAX_INVALIDATED + 1):
+    for number in range(3):
         await origin.ask(reply(b""), method="POST", url=f"http://h/{number}")
     await response.read()
     assert await origin.states(URL) == ["miss"]
-    assert len(origin.cache._invalidated) == MAX_INVALIDATED
 
 
 # Stores that fail
@@ -772,6 +1056,44 @@ class Failing(MemoryStore):
 
     async def remove(self, url: str, entry: Entry | None = None, /) -> None:
         self.fail("remove")
+
+
+async def test_an_answer_is_given_up_by_who_is_cancelled_while_the_store_removes_what_it_changed(
+    origin: Origin,
+) -> None:
+    class Stuck(MemoryStore):
+        async def remove(self, url: str, entry: Entry | None = None, /) -> None:
+            await asyncio.Event().wait()
+
+    origin.cache = Cache(Stuck())
+    answer = reply(b"x")
+    task = asyncio.create_task(origin.ask(answer, method="POST"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert body_of(answer).aborted
+
+
+async def test_what_is_invalidated_while_a_cache_is_closed_does_not_open_its_store(
+    origin: Origin, tmp_path: Path
+) -> None:
+    store = SQLiteStore(tmp_path / "db")
+    cache = Cache(store)
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def server(request: Request) -> Response:
+        started.set()
+        await go.wait()
+        return reply(b"")
+
+    changing = asyncio.create_task(cache(Request("POST", URL), server))
+    await started.wait()
+    await cache.close()
+    go.set()
+    await changing
+    assert store._database is None
 
 
 async def test_a_store_that_cannot_be_used_is_told_of_but_takes_no_body_away(
@@ -806,8 +1128,13 @@ def test_arguments_that_make_no_sense(options: dict[str, Any], message: str) -> 
 
 async def test_a_malformed_field_is_told_of(origin: Origin, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "aiosock")
-    await origin.ask(reply(b"x", said="max-age=60, =secret"))
-    assert caplog.messages == ["passed over a malformed part of a Cache-Control field of h"]
+    await origin.ask(reply(b"x", said="max-age=60, =secret", ETag='"a"'))
+    told = "passed over a malformed part of a Cache-Control field of h"
+    assert caplog.messages == [told]
+    assert await origin.states(URL) == ["hit"]
+    origin.clock.now += 60
+    await origin.ask(reply(status=304, said="max-age=60, =secret"))
+    assert caplog.messages == [told] * 2
     assert await origin.states(URL) == ["hit"]
 
 

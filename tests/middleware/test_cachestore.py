@@ -19,7 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosock.errors import UsageError
-from aiosock.middleware.cachestore import ENTRY_BYTES, MemoryStore, SQLiteStore, Store, size_of
+from aiosock.middleware.cachestore import (
+    ENTRY_BYTES,
+    MemoryStore,
+    SQLiteStore,
+    Store,
+    _after_fork,
+    _before_fork,
+    size_of,
+)
 from aiosock.protocol.cache import Entry
 
 ENTRY = Entry(
@@ -61,6 +69,11 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     )
     yield made
     await made.close()
+
+
+async def settled(store: Store) -> None:
+    """Wait until all that was kept is written."""
+    await store.find("", first)
 
 
 async def kept(store: Store, *urls: str) -> list[str]:
@@ -202,10 +215,10 @@ def test_a_database_never_exceeds_its_bound(steps: list[tuple[str, int]]) -> Non
         store = SQLiteStore(":memory:", max_bytes=8000)
         for url, size in steps:
             await store.put(url, sized(size))
+            assert await store.find(url, first) is not None
             [held] = store._open().execute("SELECT ifnull(sum(size), 0) FROM entry").fetchone()
             assert (held,) == store._open().execute("SELECT bytes FROM total").fetchone()
             assert held <= 8000
-            assert await store.find(url, first) is not None
         await store.close()
 
     asyncio.run(run())
@@ -314,6 +327,7 @@ async def test_a_corrupt_entry_is_a_miss_and_is_removed(
     store = SQLiteStore(path)
     await store.put("u", ENTRY)
     await store.put("v", ENTRY)
+    await settled(store)
     await asyncio.to_thread(spoil, path, f"UPDATE entry SET {column} = ? WHERE url = 'u'", value)  # noqa: S608  # ours
     assert await store.find("u", first) is None
     assert caplog.messages == [f"removed 1 corrupt entries of the cache database {str(path)!r}"]
@@ -371,7 +385,8 @@ def test_a_database_that_cannot_be_used_is_named(make: Any, reason: str, tmp_pat
 
     async def run() -> None:
         store = SQLiteStore(path)
-        for step in (store.find("u", first), store.put("u", ENTRY), store.remove("u")):
+        await store.put("u", ENTRY)
+        for step in (store.find("u", first), store.remove("u")):
             with pytest.raises(UsageError, match=reason) as caught:
                 await step
             assert str(path) in str(caught.value)
@@ -386,7 +401,7 @@ def test_a_database_of_others_stays_as_it_is(make: Any, tmp_path: Path) -> None:
     make(path)
     before = path.read_bytes()
     with pytest.raises(UsageError):
-        asyncio.run(SQLiteStore(path).put("u", ENTRY))
+        asyncio.run(SQLiteStore(path).remove("u"))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["db"]
 
@@ -431,32 +446,164 @@ async def test_while_others_keep_it_busy_there_is_nothing_to_be_had(
     path, clock = tmp_path / "db", Clock()
     store = SQLiteStore(path, clock=clock)
     await store.put("u", ENTRY)
+    await settled(store)
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     await asyncio.to_thread(other.execute, "BEGIN EXCLUSIVE")
     await store.put("v", ENTRY)
+    await settled(store)
     clock.now += 100
     # Reading goes on, and only the note of its use is not taken.
     assert await store.find("u", first) == ENTRY
-    assert len(caplog.messages) == 2
-    assert all("cannot be used for now: database is locked" in message for message in caplog.messages)
+    assert caplog.messages == [
+        f"the cache database {str(path)!r} cannot be used for now: database is locked",
+        f"the cache database {str(path)!r} cannot note a use: database is locked",
+    ]
     await asyncio.to_thread(other.execute, "ROLLBACK")
     assert await kept(store, "u", "v") == ["u"]
     await asyncio.to_thread(other.close)
     await store.close()
 
 
-async def test_what_fails_half_way_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_fails_half_way_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
     store = SQLiteStore(tmp_path / "db", max_bytes=2000)
     await store.put("u", sized(2000))
 
     def fail(*_: object) -> None:
         raise sqlite3.DatabaseError("torn")
 
+    assert await kept(store, "u") == ["u"]
     with monkeypatch.context() as patch:
-        patch.setattr("aiosock.middleware.cachestore._leaving", fail)
-        with pytest.raises(UsageError, match="torn"):
-            await store.put("v", sized(2000))
+        patch.setattr("aiosock.middleware.cachestore.leaving", fail)
+        await store.put("v", sized(2000))
+        assert await kept(store, "u", "v") == ["u"]
+    [message] = caplog.messages
+    assert message.startswith("an answer could not be kept: the cache database")
+    await store.close()
+
+
+async def test_who_keeps_an_entry_does_not_wait_for_a_busy_database(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    store = SQLiteStore(path)
+    await store.put("u", ENTRY)
+    assert await kept(store, "u") == ["u"]
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    await asyncio.to_thread(other.execute, "BEGIN EXCLUSIVE")
+    done = asyncio.ensure_future(store.put("v", ENTRY))
+    await asyncio.sleep(0)
+    assert done.done()
+    await asyncio.to_thread(other.close)
+    await store.close()
+
+
+async def test_of_many_who_have_to_wait_for_others_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachestore.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("aiosock.middleware.cachestore.PATIENCE_SECONDS", 3600.0)
+    path = tmp_path / "db"
+    store = SQLiteStore(path)
+    assert await kept(store, "u") == []
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+    waits: list[int] = []
+
+    def note(*_: object) -> None:
+        [waited] = store._open().execute("PRAGMA busy_timeout").fetchone()
+        waits.append(waited)
+
+    for _ in range(3):
+        await store.put("u", ENTRY)
+        await store.find("u", note)  # type: ignore[arg-type]
+    # The first has waited before it was asked; it found the database busy, and the others did not wait at all.
+    assert waits == [10, 0, 0]
+    await asyncio.to_thread(other.execute, "ROLLBACK")
+    await store.put("u", ENTRY)
+    assert await kept(store, "u") == ["u"]
+    await asyncio.to_thread(other.close)
+    await store.close()
+
+
+async def test_on_a_full_disk_nothing_more_is_kept_and_all_else_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
+    path = tmp_path / "db"
+    store = SQLiteStore(path)
+    await store.put("u", ENTRY)
+    await settled(store)
+    store._open().execute("PRAGMA max_page_count = 1")
+    await store.put("v", sized(100_000))
     assert await kept(store, "u", "v") == ["u"]
+    assert caplog.messages == [f"the cache database {str(path)!r} cannot be used for now: database or disk is full"]
+    await store.remove("u")
+    store._open().execute("PRAGMA max_page_count = 1000000")
+    await store.put("v", sized(100_000))
+    assert await kept(store, "u", "v") == ["v"]
+    await store.close()
+
+
+FORKING = """
+import asyncio, os, sys
+from aiosock.middleware.cachestore import SQLiteStore
+from aiosock.protocol.cache import Entry
+
+store = SQLiteStore(sys.argv[1])
+
+async def use(url):
+    await store.put(url, Entry("GET", 200, "", "HTTP/1.1", (), (), 0.0, 0.0, url.encode()))
+    return (await store.find(url, lambda entries: next(iter(entries), None))).body == url.encode()
+
+async def end():
+    await store.close()
+
+assert asyncio.run(use("before"))
+child = os.fork()
+done = asyncio.run(use("child" if child == 0 else "parent"))
+asyncio.run(end())
+if child == 0:
+    os._exit(0 if done else 1)
+assert done and os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_fork_and_its_parent_go_on_with_one_database(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    # A fork with threads is what it is about, though Python warns of it.
+    command = [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning", "-c", FORKING, path]
+    assert subprocess.run(command, timeout=60).returncode == 0
+
+    async def read() -> list[str]:
+        store = SQLiteStore(path)
+        found = await kept(store, "before", "child", "parent")
+        await store.close()
+        return found
+
+    assert asyncio.run(read()) == ["before", "child", "parent"]
+
+
+async def test_who_keeps_more_than_the_disk_takes_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachestore.MAX_UNWRITTEN_BYTES", 0)
+    store = SQLiteStore(tmp_path / "db")
+    await store.put("u", ENTRY)
+    [count] = store._open().execute("SELECT count(*) FROM entry").fetchone()
+    assert count == 1
+    await store.close()
+
+
+async def test_a_database_that_was_taken_away_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    store = SQLiteStore(path)
+    await store.put("u", ENTRY)
+    assert await store.find("u", first) == ENTRY
+    await asyncio.to_thread(spoil, path, "DROP TABLE entry")
+    for name in os.listdir(tmp_path):
+        os.unlink(tmp_path / name)
+    with pytest.raises(UsageError, match="no such table"):
+        await store.find("u", first)
+    await store.put("v", ENTRY)
+    assert await kept(store, "u", "v") == ["v"]
     await store.close()
 
 
@@ -477,6 +624,7 @@ async def test_what_was_to_go_while_the_database_was_busy_is_not_given_and_goes_
     path = tmp_path / "cache.db"
     store = SQLiteStore(path)
     await store.put("u", ENTRY)
+    await settled(store)
     other = await asyncio.to_thread(sqlite3.connect, path, check_same_thread=False, isolation_level=None)
     try:
         await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
@@ -491,17 +639,15 @@ async def test_what_was_to_go_while_the_database_was_busy_is_not_given_and_goes_
         await store.close()
 
 
-async def test_after_a_fork_the_store_works_with_a_thread_and_a_connection_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_while_a_process_forks_no_database_is_open_nor_at_work(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "cache.db")
     await store.put("u", ENTRY)
-    before = store._threads, store._database
-    monkeypatch.setattr("aiosock.middleware.cachestore.os.getpid", lambda: -1)
-    assert await store.find("u", first) == ENTRY
-    assert store._threads is not before[0]
-    assert store._inherited == [before[1]]
+    await settled(store)
+    _before_fork()
+    assert store._database is None
+    finding = asyncio.ensure_future(store.find("u", first))
+    _after_fork()
+    assert await finding == ENTRY
     await store.close()
-    # In the parent it is closed by the parent.
-    assert before[1] is not None
-    before[1].close()
+    _before_fork()
+    _after_fork()

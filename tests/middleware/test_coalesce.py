@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -15,8 +15,11 @@ from aiosock.config import Timeout
 from aiosock.errors import ConnectError, IncompleteBody, ReadTimeout, TotalTimeout, UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
+from aiosock.middleware.chain import as_middleware, compose
 from aiosock.middleware.coalesce import Coalesce
+from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.kept import KeptBody
+from aiosock.middleware.schemes import DigestAuth
 from tests.pool.fakes import ClockLoop
 
 
@@ -29,6 +32,10 @@ def timed(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
             runner.run(test())
 
     return run
+
+
+def somebodys(request: Request) -> Request:
+    return request
 
 
 class Body(KeptBody):
@@ -132,9 +139,12 @@ async def test_the_same_requests_share_one_exchange_and_each_has_a_response_of_i
         (get(headers=[("A", "1"), ("A", "2")]), get(headers=[("A", "2"), ("A", "1")])),
         *(
             (get(), get(extensions={name: "x"}))
-            for name in ("auth", "cookies", "proxy", "guard", "timeout", "server_name", "anything")
+            for name in ("auth", "proxy", "guard", "timeout", "server_name", "anything")
         ),
-        (get(extensions={"auth": object()}), get(extensions={"auth": object()})),
+        (get(), get(extensions={"cookies": {"a": "b"}})),
+        (get(extensions={"auth": DigestAuth("u", "p")}), get(extensions={"auth": DigestAuth("u", "p")})),
+        # It may be another user for each.
+        (get(extensions={"auth": somebodys}), get(extensions={"auth": somebodys})),
         (get(method="POST"), get(method="POST")),
         (get(method="OPTIONS"), get(method="OPTIONS")),
         (get(content=b"x"), get(content=b"x")),
@@ -148,6 +158,45 @@ async def test_what_differs_is_not_shared(first: Request, second: Request) -> No
     assert len(server.requests) == 2
     server.go.set()
     await asyncio.gather(*tasks)
+
+
+async def test_the_jars_cookies_count() -> None:
+    server, keeper, coalesce = Server(b"x"), CookieKeeper(), Coalesce()
+    send = compose([coalesce, keeper], server)
+    tasks = [asyncio.ensure_future(send(get()))]
+    await turns()
+    keeper.open_jar().store(["sid=alice"], get().location)
+    tasks += [asyncio.ensure_future(send(get())) for _ in range(2)]
+    await turns()
+    assert [request.headers.get("Cookie") for request in server.requests] == [None, "sid=alice"]
+    server.go.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_chains_that_were_composed_anew_of_the_same_are_the_same() -> None:
+    async def own(request: Request, next: Any) -> Response:
+        return await next(request)
+
+    async def another(request: Request, next: Any) -> Response:
+        return await next(request)
+
+    server, keeper, coalesce = Server(b"x"), CookieKeeper(), Coalesce()
+    tasks = [
+        asyncio.ensure_future(compose([coalesce, *map(as_middleware, below), keeper], to)(get(extensions=extensions)))
+        for below, to, extensions in (
+            ([own], server, {"middleware": [1]}),
+            ([own], server, {"middleware": [2], "retry": 3}),
+            ([another], server, {}),
+            ([own, own], server, {}),
+            ([], server, {}),
+            ([Coalesce()], server, {}),
+            ([partial(own)], server, {}),
+        )
+    ]
+    await turns()
+    assert len(server.requests) == len(tasks) - 1
+    server.go.set()
+    assert [await response.read() for response in await asyncio.gather(*tasks)] == [b"x"] * len(tasks)
 
 
 async def test_what_leads_elsewhere_is_not_shared() -> None:
@@ -219,6 +268,23 @@ async def test_beyond_the_bound_and_what_cannot_be_kept_goes_to_one_and_the_othe
     responses = await asyncio.gather(*tasks)
     assert len(server.requests) == 3
     assert [await response.read() for response in responses] == [b"1234567890"] * 3
+
+
+async def test_who_is_given_credentials_below_is_not_given_what_another_one_got() -> None:
+    users = iter("abc")
+
+    async def signed(request: Request, next: Any) -> Response:
+        return await next(request.replace(headers=[("Authorization", next_user())]))
+
+    def next_user() -> str:
+        return next(users)
+
+    async def server(request: Request) -> Response:
+        return Response(200, content=request.headers["Authorization"], request=request)
+
+    send = compose([Coalesce(), signed, CookieKeeper()], server)
+    responses = await asyncio.gather(*(send(get()) for _ in range(3)))
+    assert sorted(response.text for response in responses) == ["a", "b", "c"]
 
 
 async def test_a_body_of_just_the_bound_is_shared() -> None:
