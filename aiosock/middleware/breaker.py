@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
+import sys
 from collections.abc import Collection
 from typing import Final, TypeAlias
 
@@ -27,7 +27,7 @@ from aiosock.errors import (
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.chain import Send
-from aiosock.middleware.retry import Random, full_jitter, pseudorandom
+from aiosock.middleware.retry import Random, as_random, full_jitter
 
 MAX_ORIGINS: Final = 1024
 """How many origins that failed are remembered."""
@@ -70,13 +70,13 @@ class CircuitBreaker:
         if isinstance(failures, bool) or not isinstance(failures, int) or failures < 1:
             raise UsageError(f"CircuitBreaker: failures takes a whole number of at least 1, not {failures!r}")
         for name, value in (("recovery", recovery), ("max_recovery", max_recovery)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
                 raise UsageError(f"CircuitBreaker: {name} takes a number of seconds greater than 0, not {value!r}")
         self._failures = failures
         self._statuses = as_statuses("CircuitBreaker", statuses)
         self._recovery = recovery
         self._max_recovery = max_recovery
-        self._random = random or pseudorandom
+        self._random = as_random("CircuitBreaker", random)
         # Those that failed; the one that failed last at the end.
         self._circuits: dict[Origin, Circuit] = {}
 

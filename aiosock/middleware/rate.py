@@ -77,8 +77,10 @@ class RateLimit:
         if per_host is None and concurrency is None:
             raise UsageError("RateLimit: takes per_host or concurrency, but both are None")
         for name, value in (("burst", burst), ("concurrency", 1 if concurrency is None else concurrency)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"RateLimit: {name} takes a whole number of at least 1, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= sys.maxsize:
+                raise UsageError(f"RateLimit: {name} takes a whole number from 1 to {sys.maxsize}, not {value!r}")
+        if not callable(clock):
+            raise UsageError(f"RateLimit: clock takes a function that returns seconds, not {clock!r}")
         self._interval = 0.0 if per_host is None else 1 / parse_rate(per_host)
         self._burst = burst
         self._concurrency = concurrency

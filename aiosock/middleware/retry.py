@@ -41,6 +41,7 @@ from aiosock.errors import (
     RequestError,
     ServerDisconnected,
     TLSError,
+    UsageError,
     WriteTimeout,
 )
 from aiosock.message.request import Request
@@ -83,7 +84,7 @@ class Retries:
         on_retry: Told of each retry before the wait for it.
 
     Raises:
-        UsageError: The retry is none.
+        UsageError: The retry is none, or what is to be called cannot be.
     """
 
     def __init__(
@@ -94,8 +95,11 @@ class Retries:
         clock: Callable[[], float] = time.time,
         on_retry: Listener | None = None,
     ) -> None:
+        for name, function in (("clock", clock), ("on_retry", on_retry or pseudorandom)):
+            if not callable(function):
+                raise UsageError(f"Retries: {name} takes a function, not {function!r}")
         self._retry = as_retry(retry)
-        self._random = random or pseudorandom
+        self._random = as_random("Retries", random)
         self._clock = clock
         self._on_retry = on_retry
         # The one used last at the end.
@@ -265,6 +269,18 @@ def full_jitter(base: float, cap: float, number: int, random: Random) -> float:
         random: Returns a number from 0 to below 1.
     """
     return random() * min(cap, base * 2.0 ** min(number - 1, _MAX_DOUBLINGS))
+
+
+def as_random(owner: str, value: object) -> Random:
+    """
+    Return what a user gave for ``random``, and where that is None a function that serves.
+
+    Raises:
+        UsageError: It cannot be called.
+    """
+    if value is not None and not callable(value):
+        raise UsageError(f"{owner}: random takes a function that returns a number from 0 to below 1, not {value!r}")
+    return value or pseudorandom
 
 
 def pseudorandom() -> float:

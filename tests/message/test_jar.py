@@ -314,6 +314,27 @@ def test_a_limit_that_makes_no_sense_is_refused(name: str, value: Any) -> None:
         CookieJar(**{name: value})
 
 
+@pytest.mark.parametrize(("name", "value"), [("clock", 5), ("clock", None), ("public_suffixes", "no")])
+def test_an_argument_of_the_wrong_kind_is_named(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^CookieJar: {name} "):
+        CookieJar(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["a", ("a", "1"), None])
+def test_what_is_no_cookie_is_not_set(jar: CookieJar, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^set_cookie: takes a Cookie, not {type(value).__name__}$"):
+        jar.set_cookie(value)
+    assert len(jar) == 0
+
+
+@pytest.mark.parametrize("name", ["name", "domain", "path"])
+def test_what_is_cleared_is_named_by_text(jar: CookieJar, name: str) -> None:
+    store(jar, HTTPS, "a=1")
+    with pytest.raises(UsageError, match=f"^cookies: the {name} is a str, not int$"):
+        jar.clear(**{name: 5})
+    assert len(jar) == 1
+
+
 def test_a_flood_from_one_domain_leaves_others_alone(clock: Clock) -> None:
     jar = CookieJar(clock=clock)
     store(jar, "https://victim.com/", "sid=1; Secure")

@@ -275,8 +275,9 @@ async def test_a_probe_of_a_circuit_that_was_forgotten_counts_for_nothing(monkey
         *(
             ({name: value}, f"{name} takes a number of seconds greater than 0, not {value!r}")
             for name in ("recovery", "max_recovery")
-            for value in (0, -1, math.inf, math.nan, "5", True, None)
+            for value in (0, -1, math.inf, 10**400, math.nan, "5", True, None)
         ),
+        ({"random": 5}, "random takes a function that returns a number from 0 to below 1, not 5"),
     ],
 )
 def test_a_breaker_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:

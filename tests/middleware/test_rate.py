@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -164,10 +165,13 @@ def test_what_is_no_rate_is_refused(value: Any) -> None:
     ("options", "message"),
     [
         ({}, "takes per_host or concurrency, but both are None"),
-        ({"per_host": 1, "burst": 0}, "burst takes a whole number of at least 1, not 0"),
-        ({"per_host": 1, "burst": 1.5}, "burst takes a whole number of at least 1, not 1.5"),
-        ({"concurrency": 0}, "concurrency takes a whole number of at least 1, not 0"),
-        ({"concurrency": True}, "concurrency takes a whole number of at least 1, not True"),
+        ({"per_host": 1, "burst": 0}, f"burst takes a whole number from 1 to {sys.maxsize}, not 0"),
+        ({"per_host": 1, "burst": 1.5}, f"burst takes a whole number from 1 to {sys.maxsize}, not 1.5"),
+        ({"per_host": 1, "burst": 10**400}, f"burst takes a whole number from 1 to {sys.maxsize}, not 10+"),
+        ({"concurrency": 0}, f"concurrency takes a whole number from 1 to {sys.maxsize}, not 0"),
+        ({"concurrency": True}, f"concurrency takes a whole number from 1 to {sys.maxsize}, not True"),
+        ({"concurrency": 10**400}, f"concurrency takes a whole number from 1 to {sys.maxsize}, not 10+"),
+        ({"per_host": 1, "clock": 5}, "clock takes a function that returns seconds, not 5"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

@@ -384,6 +384,12 @@ async def test_what_is_no_retry_is_refused() -> None:
         await retries()(get(retry="often"), Server(200))
 
 
+@pytest.mark.parametrize("name", ["random", "clock", "on_retry"])
+def test_what_cannot_be_called_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^Retries: {name} takes a function.* not 5$"):
+        Retries(3, **{name: 5})
+
+
 @timed
 async def test_whoever_wants_to_know_is_told_before_each_wait() -> None:
     told: list[tuple[str, Attempt, float, float]] = []
