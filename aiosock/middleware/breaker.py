@@ -44,8 +44,8 @@ class CircuitBreaker:
     Failures are network errors, timeouts, answers that are not HTTP, and those with one of ``statuses``. `TotalTimeout`
     is one: where the total is short, it is all that shows of a server that hangs. `PoolTimeout` is none, as it is our
     own queue that was too long, nor is what the caller or the guard forbids. What goes wrong while a body is read is
-    not seen here. Outside of `Retries` it counts what was tried in vain; inside of them each try, and `CircuitOpen`
-    ends them.
+    not seen here. Outside of `Retries` it counts what was tried in vain; inside of them each try, and an open circuit
+    ends them with what there is.
 
     Args:
         failures: How many of them, without a success between, open the circuit.

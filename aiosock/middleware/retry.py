@@ -14,6 +14,10 @@ Never tried again: `TotalTimeout`, as no time is left; `PoolTimeout`, as it is o
 `CircuitOpen`, which is there to fail at once; answers that are not HTTP or cannot be decoded; what the guard or the
 caller's own mistakes forbid.
 
+Where a retry is not let out, by a circuit breaker, a rate or the pool, the outcome before it is the caller's, as if
+there were no retry: the error, or the answer, whose body is read for that before the wait. A body that is large or slow
+is given up instead; the refusal is raised then.
+
 A response is returned before its body is read, so that what goes wrong in reading it is the caller's. This has nothing
 to do with the transport's own repetition of a request whose idle connection turned out to be closed.
 """
@@ -32,10 +36,12 @@ from multidict import istr
 from aiosock.config import Retry, as_retry
 from aiosock.errors import (
     Attempt,
+    CircuitOpen,
     ClientClosed,
     ConnectTimeout,
     IncompleteBody,
     NetworkError,
+    PoolTimeout,
     ProxyError,
     ReadTimeout,
     RequestError,
@@ -56,9 +62,15 @@ RESERVE: Final = 10.0
 """Retries that an origin gets whatever its budget is; they come back at `RESERVE_PER_SECOND`."""
 RESERVE_PER_SECOND: Final = 1.0
 
+MAX_KEPT_BYTES: Final = 64 * 1024
+KEEPING_SECONDS: Final = 0.5
+"""How much of an answer is read, and for how long, in case that no other can follow."""
+
 RETRY_AFTER: Final = istr("Retry-After")
 _IDEMPOTENCY_KEY: Final = istr("Idempotency-Key")
 _PASSING: Final = (NetworkError, ConnectTimeout, ReadTimeout, WriteTimeout, ServerDisconnected, IncompleteBody)
+# Nothing was sent.
+_NOT_LET_OUT: Final = (CircuitOpen, PoolTimeout)
 _MAX_DOUBLINGS: Final = 64
 
 Random: TypeAlias = Callable[[], float]
@@ -123,29 +135,46 @@ class Retries:
         budget = None if retry.budget is None else self._budget(request.location.origin)
         if budget is not None:
             budget.earn(retry.budget or 0.0)
+        return await self._tries(retry, budget, request, next)
+
+    async def _tries(self, retry: Retry, budget: Budget | None, request: Request, next: Send) -> Response:
         attempts: tuple[Attempt, ...] = ()
         waited = 0.0
-        while True:
-            number = len(attempts) + 1
-            try:
-                response = await next(request)
-            except RequestError as error:
-                attempt = Attempt(number, None, f"{type(error).__name__}: {error}", waited)
-                error.attempts = attempts = (*attempts, attempt)
-                wait = self._wait(retry, budget, request, number, self._asked_by(retry, error))
-                if wait is None:
-                    raise
-            else:
-                attempt = Attempt(number, response.status_code, None, waited)
-                response.extensions["attempts"] = attempts = (*attempts, attempt)
-                wait = self._wait(retry, budget, request, number, self._asked(retry, response))
-                if wait is None:
-                    return response
-                await response.close()
-            if self._on_retry is not None:
-                self._on_retry(request, attempt, wait)
-            await self._pause(wait)
-            waited = wait
+        earlier: Response | RequestError | None = None
+        try:
+            while True:
+                number = len(attempts) + 1
+                try:
+                    response = await next(request)
+                except RequestError as error:
+                    if earlier is not None and isinstance(error, _NOT_LET_OUT):
+                        logger.debug("no retry to %s: %s", request.location.host, type(error).__name__)
+                        if isinstance(earlier, Response):
+                            return earlier
+                        raise earlier  # noqa: B904  # its cause is its own
+                    attempt = Attempt(number, None, f"{type(error).__name__}: {error}", waited)
+                    error.attempts = attempts = (*attempts, attempt)
+                    wait = self._wait(retry, budget, request, number, self._asked_by(retry, error))
+                    if wait is None:
+                        raise
+                    earlier = error
+                else:
+                    attempt = Attempt(number, response.status_code, None, waited)
+                    response.extensions["attempts"] = attempts = (*attempts, attempt)
+                    wait = self._wait(retry, budget, request, number, self._asked(retry, response))
+                    if wait is None:
+                        return response
+                    earlier = response
+                if self._on_retry is not None:
+                    self._on_retry(request, attempt, wait)
+                until = asyncio.get_running_loop().time() + wait
+                if isinstance(earlier, Response) and not await _keep(earlier):
+                    earlier = None
+                await self._pause(until - asyncio.get_running_loop().time())
+                waited = wait
+        finally:
+            # An error would lead back to itself.
+            del earlier
 
     def close(self) -> None:
         """End all waits: those who wait are told that the client is closed."""
@@ -202,6 +231,23 @@ class Retries:
         if len(self._budgets) > MAX_ORIGINS:
             del self._budgets[next(iter(self._budgets))]
         return budget
+
+
+async def _keep(response: Response) -> bool:
+    """Read the body of an answer, and tell whether that succeeded; else it is given up."""
+    limit = response.max_content_bytes
+    response.max_content_bytes = MAX_KEPT_BYTES if limit is None else min(limit, MAX_KEPT_BYTES)
+    try:
+        async with asyncio.timeout(KEEPING_SECONDS):
+            await response.read()
+    except Exception as error:
+        # Whatever it is, of the body or of who wraps it: the next try is what counts.
+        logger.debug("the body of a %d is given up: %s", response.status_code, type(error).__name__)
+        await response.close()
+        return False
+    finally:
+        response.max_content_bytes = limit
+    return True
 
 
 class Budget:
