@@ -21,6 +21,11 @@ QUICK = Retry(4, backoff=0.001)
 LOOPBACK = Guard(hosts=["127.0.0.0/8"], ports=None, allow_proxy=True)
 
 
+def lasting(failures: int) -> CircuitBreaker:
+    """A circuit breaker that does not close again."""
+    return CircuitBreaker(failures=failures, recovery=1000, random=lambda: 0.5)
+
+
 def site(pages: Callable[[ReceivedRequest], bytes]) -> Server:
     """A server whose answers depend on the request."""
 
@@ -116,7 +121,7 @@ async def test_an_open_circuit_ends_retries_and_takes_no_place() -> None:
         site(Flaky(1000)) as server,
         checked_client(
             retry=QUICK,
-            middleware=[RateLimit(concurrency=1), CircuitBreaker(failures=2, recovery=1000, random=lambda: 0.5)],
+            middleware=[RateLimit(concurrency=1), lasting(2)],
         ) as client,
     ):
         assert (await client.get(server.url)).status_code == 503
@@ -153,9 +158,7 @@ async def test_a_retry_whose_circuit_is_open_leaves_the_error_before_it() -> Non
 
     async with (
         Server(script) as server,
-        checked_client(
-            retry=QUICK, middleware=[CircuitBreaker(failures=2, recovery=1000, random=lambda: 0.5)]
-        ) as client,
+        checked_client(retry=QUICK, middleware=[lasting(2)]) as client,
     ):
         with pytest.raises(aiosock.ServerDisconnected) as caught:
             await client.get(server.url)
