@@ -37,7 +37,6 @@ from aiosock.config import Retry, as_retry
 from aiosock.errors import (
     Attempt,
     CircuitOpen,
-    ClientClosed,
     ConnectTimeout,
     IncompleteBody,
     NetworkError,
@@ -52,7 +51,7 @@ from aiosock.errors import (
 )
 from aiosock.message.request import Request
 from aiosock.message.response import Response
-from aiosock.middleware.chain import Send
+from aiosock.middleware.chain import Lifetime, Send
 from aiosock.protocol.date import parse_retry_after
 
 MAX_ORIGINS: Final = 1024
@@ -116,8 +115,6 @@ class Retries:
         self._on_retry = on_retry
         # The one used last at the end.
         self._budgets: dict[Origin, Budget] = {}
-        self._waiting: set[asyncio.Future[None]] = set()
-        self._closed = False
 
     async def __call__(self, request: Request, next: Send, /) -> Response:
         """
@@ -126,6 +123,7 @@ class Retries:
         Raises:
             RequestError: The last try failed; what the others came to is in its ``attempts``.
             UsageError: The request's own retry is none.
+            ClientClosed: The client was closed in a wait.
         """
         retry = self._retry
         if "retry" in request.extensions:
@@ -170,28 +168,11 @@ class Retries:
                 until = asyncio.get_running_loop().time() + wait
                 if isinstance(earlier, Response) and not await _keep(earlier):
                     earlier = None
-                await self._pause(until - asyncio.get_running_loop().time())
+                await _pause(until - asyncio.get_running_loop().time(), request.extensions.get("lifetime"))
                 waited = wait
         finally:
             # An error would lead back to itself.
             del earlier
-
-    def close(self) -> None:
-        """End all waits: those who wait are told that the client is closed."""
-        self._closed = True
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
-
-    async def _pause(self, seconds: float) -> None:
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiting)
-        try:
-            await asyncio.wait([waiting], timeout=seconds)
-        finally:
-            self._waiting.discard(waiting)
-        if self._closed:
-            raise ClientClosed("the client was closed while it waited to send the request again")
 
     def _asked_by(self, retry: Retry, error: RequestError) -> float | None:
         """Return how long to wait after an error: a proxy's refusal may say."""
@@ -231,6 +212,18 @@ class Retries:
         if len(self._budgets) > MAX_ORIGINS:
             del self._budgets[next(iter(self._budgets))]
         return budget
+
+
+async def _pause(seconds: float, lifetime: Lifetime | None) -> None:
+    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    if lifetime is not None:
+        lifetime.bound(waiting)
+    try:
+        await asyncio.wait([waiting], timeout=seconds)
+    finally:
+        waiting.cancel()
+    if not waiting.cancelled():
+        waiting.result()
 
 
 async def _keep(response: Response) -> bool:

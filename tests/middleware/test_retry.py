@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import ssl
@@ -19,6 +20,7 @@ from aiosock.errors import (
     Attempt,
     BlockedAddress,
     CircuitOpen,
+    ClientClosed,
     ConnectError,
     ConnectTimeout,
     DecodingError,
@@ -43,7 +45,7 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware import retry as module
 from aiosock.middleware.auth import authenticate
-from aiosock.middleware.chain import compose
+from aiosock.middleware.chain import Lifetime, compose
 from aiosock.middleware.redirect import Redirects
 from aiosock.middleware.retry import RESERVE, Retries, full_jitter, may_pass, pseudorandom
 from aiosock.middleware.schemes import DigestAuth
@@ -415,6 +417,35 @@ async def test_cancelled_in_a_wait_it_ends_at_once() -> None:
         await task
     assert watch.passed == 1
     assert [source.received for source in server.sources] == [True]
+
+
+@timed
+@pytest.mark.parametrize("closed_first", [False, True])
+async def test_called_off_in_a_wait_as_the_client_closes_leaves_nothing_behind(closed_first: bool) -> None:
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+    life = Lifetime()
+    task = asyncio.ensure_future(retries()(get(lifetime=life), Server(after("100"))))
+    await asyncio.sleep(1)
+    if closed_first:
+        life.end()
+    task.cancel()
+    life.end()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    gc.collect()
+    assert not said
+
+
+@timed
+async def test_a_wait_ends_with_the_life_of_the_client() -> None:
+    life, watch = Lifetime(), Watch()
+    task = asyncio.ensure_future(retries()(get(lifetime=life), Server(after("100"))))
+    await asyncio.sleep(1)
+    life.end()
+    with pytest.raises(ClientClosed):
+        await task
+    assert watch.passed == 1
 
 
 # Where a retry is not let out
