@@ -433,6 +433,7 @@ async def test_called_off_in_a_wait_as_the_client_closes_leaves_nothing_behind(c
     life.end()
     await asyncio.wait([task])
     assert task.cancelled()
+    del task
     gc.collect()
     assert not said
 
