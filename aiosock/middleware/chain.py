@@ -69,8 +69,6 @@ class Lifetime:
         for future in self._waiting:
             if not future.done():
                 future.set_exception(ClientClosed("the client was closed while the request waited"))
-                # Who waited may be called off in this very moment, and not ask.
-                future.exception()
 
 
 def compose(middlewares: Sequence[Middleware], send: Send) -> Send:
