@@ -322,6 +322,36 @@ async def test_credentials_do_not_come_back() -> None:
     assert kept == [(True, True, "auth", "cookies"), (False, False), (False, False)]
 
 
+@pytest.mark.parametrize(
+    ("given", "sent", "kept"),
+    [
+        ([("Cookie", "a=1")], [("Cookie", "a=1")], True),
+        ([("Cookie", "a=1")], [("Cookie", "a=1; b=2")], True),
+        ([("Cookie", "a=1"), ("Cookie", "b=2")], [("Cookie", "a=1"), ("Cookie", "b=2")], True),
+        ([("Cookie", "a=1"), ("Cookie", ""), ("Cookie", "b=2")], [("Cookie", "a=1; b=2; c=3")], True),
+        ([("Authorization", "s")], [("Authorization", "s")], True),
+        # What is there is another's, and only looks like it.
+        ([("Cookie", "a=1")], [("Cookie", "a=10")], False),
+        ([("Cookie", "a=1"), ("Cookie", "b=2")], [("Cookie", "a=1; c=3")], False),
+        ([("Cookie", ""), ("Cookie", "b=2")], [("Cookie", "c=3")], False),
+        ([("Cookie", ""), ("Cookie", "b=2")], [], False),
+        ([("Cookie", "")], [("Cookie", "c=3")], False),
+        ([("Authorization", "s")], [("Authorization", "secret")], False),
+        ([("Authorization", ""), ("Authorization", "s")], [], False),
+        ([("Proxy-Authorization", "s")], [], False),
+        ([("Host", "h")], [("Host", "h")], False),
+    ],
+)
+def test_only_what_a_middleware_took_along_goes_on_from_there(
+    given: list[tuple[str, str]], sent: list[tuple[str, str]], kept: bool
+) -> None:
+    asked = Request("GET", "http://other/", headers=sent)
+    response = Response(302, headers={"Location": "/x"}, request=asked)
+    second = redirected(Request("GET", "http://h/", headers=given), response)
+    assert str(second.url) == "http://other/x"
+    assert list(second.headers.items()) == (given if kept else [])
+
+
 @pytest.mark.parametrize("location", ["http://u:p@h/x", "http://u:p@other/x"])
 def test_credentials_of_a_location_are_no_ones_to_use(location: str) -> None:
     request: Any = following(location, Request("GET", "http://h/"))
