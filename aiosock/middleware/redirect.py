@@ -138,8 +138,9 @@ def _bind(following: Request, request: Request, asked: Request) -> None:
         if values and field != "Host" and _went_along(field, values, asked.headers.getall(field, [])):
             following.headers.extend((field, value) for value in values)
     for extension in BOUND_EXTENSIONS:
-        if extension in request.extensions and extension in asked.extensions:
-            following.extensions[extension] = request.extensions[extension]
+        given = request.extensions.get(extension)
+        if given is not None and asked.extensions.get(extension) == given:
+            following.extensions[extension] = given
 
 
 def _went_along(field: str, values: list[str], sent: list[str]) -> bool:

@@ -352,6 +352,20 @@ def test_only_what_a_middleware_took_along_goes_on_from_there(
     assert list(second.headers.items()) == (given if kept else [])
 
 
+def test_a_middlewares_own_credentials_for_elsewhere_do_not_stand_for_those_of_the_call() -> None:
+    own = {"auth": print, "cookies": {"a": "b"}, "default_cookies": {"c": "d"}, "server_name": "h"}
+    request = Request("GET", "http://h/", extensions=own)
+    for extensions, kept in (
+        (own, own),
+        ({**own, "auth": repr, "cookies": {}}, {"default_cookies": {"c": "d"}, "server_name": "h"}),
+        (dict.fromkeys(own), {}),
+        ({}, {}),
+    ):
+        asked = Request("GET", "http://other/", extensions=extensions)
+        second = redirected(request, Response(302, headers={"Location": "/x"}, request=asked))
+        assert second.extensions == kept
+
+
 @pytest.mark.parametrize("location", ["http://u:p@h/x", "http://u:p@other/x"])
 def test_credentials_of_a_location_are_no_ones_to_use(location: str) -> None:
     request: Any = following(location, Request("GET", "http://h/"))
