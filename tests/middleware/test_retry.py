@@ -47,7 +47,7 @@ from aiosock.middleware import retry as module
 from aiosock.middleware.auth import authenticate
 from aiosock.middleware.chain import Lifetime, compose
 from aiosock.middleware.redirect import Redirects
-from aiosock.middleware.retry import RESERVE, Retries, full_jitter, may_pass, pseudorandom
+from aiosock.middleware.retry import MAX_KEPT_BYTES, RESERVE, Retries, full_jitter, may_pass, pseudorandom
 from aiosock.middleware.schemes import DigestAuth
 from tests.middleware.fakes import Server, Source
 from tests.pool.fakes import timed
@@ -488,7 +488,14 @@ async def test_a_refusal_of_another_kind_is_raised() -> None:
     assert [attempt.status_code for attempt in caught.value.attempts] == [503, None]
 
 
-class Endless(Source):
+class Once(Source):
+    """A body of one piece, which may be aborted."""
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+class Endless(Once):
     """A body of pieces, each after a while."""
 
     def __init__(self, piece: bytes, seconds: float) -> None:
@@ -499,9 +506,6 @@ class Endless(Source):
     async def receive(self) -> bytes:
         await asyncio.sleep(self.seconds)
         return self.piece
-
-    def abort(self) -> None:
-        self.closed = True
 
 
 @timed
@@ -534,6 +538,43 @@ async def test_a_large_or_slow_answer_is_given_up_and_the_refusal_raised(
     assert answers[0].max_content_bytes == 5_000_000
     assert watch.passed == passed
     assert caplog.messages == [f"the body of a 503 is given up: {reason}"]
+
+
+@timed
+@pytest.mark.parametrize(("size", "kept"), [(MAX_KEPT_BYTES, True), (MAX_KEPT_BYTES + 1, False)])
+@pytest.mark.parametrize("limit", [None, 10**9])
+async def test_so_much_of_an_answer_is_kept(size: int, kept: bool, limit: int | None) -> None:
+    source = Once(b"x" * size)
+
+    async def server(request: Request) -> Response:
+        if source.received:
+            raise PoolTimeout("late")
+        response = Response(503, request=request, source=source)
+        response.max_content_bytes = limit
+        return response
+
+    if kept:
+        assert len((await retries()(get(), server)).content) == size
+    else:
+        with pytest.raises(PoolTimeout):
+            await retries()(get(), server)
+        assert source.closed
+
+
+@timed
+async def test_an_answer_that_somebody_began_to_read_is_given_up() -> None:
+    source = Source(b"x")
+
+    async def server(request: Request) -> Response:
+        if source.received:
+            assert source.closed
+            raise CircuitOpen("left alone")
+        response = Response(503, request=request, source=source)
+        await anext(response.iter_bytes())
+        return response
+
+    with pytest.raises(CircuitOpen):
+        await retries()(get(), server)
 
 
 @timed
