@@ -112,6 +112,11 @@ def test_a_host_and_its_domain_may_each_have_a_cookie_of_one_name(jar: CookieJar
         ("www.xn--55qx5d.cn", "xn--55qx5d.cn"),
         ("www.公司.cn", "xn--55qx5d.cn"),
         ("a.localhost", "localhost"),
+        # A name with a dot at its end is another name of the same suffix.
+        ("a.co.uk.", "co.uk."),
+        ("a.com.", "com."),
+        ("a.b.ck", "b.ck"),
+        ("a.uk.com", "UK.com"),
     ],
 )
 def test_a_public_suffix_gets_no_cookie(jar: CookieJar, host: str, domain: str) -> None:
