@@ -1,5 +1,5 @@
 """
-The chain: middlewares around a transport, composed once, and how long what waits in it may.
+The chain: middlewares around a transport, composed once, in which nothing waits for longer than its client lives.
 """
 
 from __future__ import annotations
