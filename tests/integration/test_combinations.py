@@ -13,6 +13,7 @@ import pytest
 import aiosock
 from aiosock import CircuitBreaker, Client, DigestAuth, Guard, Proxy, RateLimit, Retry
 from aiosock.message import trace
+from aiosock.middleware import retry
 from aiosock.testing import Peer, ReceivedRequest, Server, response
 from tests.kit.clients import check, checked_client, settled
 from tests.kit.relay import relay
@@ -134,7 +135,10 @@ async def test_an_open_circuit_ends_retries_and_takes_no_place() -> None:
 
 
 @pytest.mark.parametrize("pieces", [1, 2])
-async def test_a_retry_that_a_rate_does_not_let_out_leaves_the_answer_before_it(pieces: int) -> None:
+async def test_a_retry_that_a_rate_does_not_let_out_leaves_the_answer_before_it(
+    pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "KEEPING_SECONDS", 60)
     answer = response(429, body=b"slower", headers=[("Retry-After", "0")])
 
     async def script(peer: Peer) -> None:
@@ -166,7 +170,9 @@ async def test_a_retry_whose_circuit_is_open_leaves_the_error_before_it() -> Non
         check(client)
 
 
-async def test_called_off_while_an_answer_is_kept_leaves_nothing() -> None:
+async def test_called_off_while_an_answer_is_kept_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "KEEPING_SECONDS", 60)
+
     async def script(peer: Peer) -> None:
         await peer.read_request()
         await peer.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 10\r\n\r\nslow")
