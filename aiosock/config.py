@@ -171,21 +171,29 @@ class Retry:
         _check_seconds("Retry", "max_retry_after", self.max_retry_after, allow_zero=True)
         object.__setattr__(self, "statuses", as_statuses("Retry", self.statuses))
         methods = self.methods
-        if isinstance(methods, (str, bytes)) or not _all(methods, str):
+        if isinstance(methods, str) or not _all(methods, str) or not all(map(_is_method, methods)):
             raise UsageError(f"Retry: methods takes a set of methods, not {methods!r}")
         object.__setattr__(self, "methods", frozenset(methods))
         if not isinstance(self.respect_retry_after, bool):
             raise UsageError(f"Retry: respect_retry_after is True or False, not {self.respect_retry_after!r}")
         budget = self.budget
         if budget is not None and (
-            isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 <= budget < math.inf
+            isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 <= budget <= sys.float_info.max
         ):
             raise UsageError(f"Retry: budget takes a number of retries per request, 0 or more, or None, not {budget!r}")
 
 
+def _is_method(name: str) -> bool:
+    """Tell whether it is a token (RFC 9110, 5.6.2); nothing else can be a request's method."""
+    return name != "" and name.isascii() and all(char.isalnum() or char in "!#$%&'*+-.^_`|~" for char in name)
+
+
 def _all(values: object, kind: type) -> bool:
-    return isinstance(values, Collection) and all(
-        isinstance(value, kind) and not isinstance(value, bool) for value in values
+    # Bytes are a collection of numbers that nobody means.
+    return (
+        isinstance(values, Collection)
+        and not isinstance(values, (bytes, bytearray, memoryview))
+        and all(isinstance(value, kind) and not isinstance(value, bool) for value in values)
     )
 
 

@@ -112,7 +112,7 @@ def read_seconds(value: object) -> float:
     """Return a number of seconds; without one a token is good until it is refused."""
     try:
         return float(value) if isinstance(value, int | float | str) else math.inf
-    except ValueError:
+    except (ValueError, OverflowError):
         return math.inf
 
 

@@ -153,15 +153,22 @@ def test_collections_of_any_kind_make_the_same_retry() -> None:
         ({"statuses": 503}, "statuses takes a set of status codes, not 503"),
         ({"statuses": "503"}, "statuses takes a set of status codes, not '503'"),
         ({"statuses": [True]}, "statuses takes a set of status codes, not [True]"),
+        ({"statuses": b"\xc8"}, "statuses takes a set of status codes, not b'\\xc8'"),
+        ({"statuses": bytearray(1)}, "statuses takes a set of status codes, not bytearray(b'\\x00')"),
         ({"statuses": [103]}, "statuses takes codes from 200 to 999, not 103"),
         ({"statuses": [1000]}, "statuses takes codes from 200 to 999, not 1000"),
         ({"methods": "GET"}, "methods takes a set of methods, not 'GET'"),
         ({"methods": [b"GET"]}, "methods takes a set of methods, not [b'GET']"),
+        *(
+            ({"methods": [name]}, f"methods takes a set of methods, not [{name!r}]")
+            for name in ("", "G ET", "GET\n", "\u0393ET", "GET/")
+        ),
+        ({"methods": b"GET"}, "methods takes a set of methods, not b'GET'"),
         ({"methods": None}, "methods takes a set of methods, not None"),
         ({"respect_retry_after": 1}, "respect_retry_after is True or False, not 1"),
         *(
             ({"budget": value}, f"budget takes a number of retries per request, 0 or more, or None, not {value!r}")
-            for value in (-0.1, math.inf, math.nan, "0.2", True)
+            for value in (-0.1, math.inf, 10**400, math.nan, "0.2", True)
         ),
     ],
 )

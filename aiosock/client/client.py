@@ -40,7 +40,7 @@ from aiosock.message.iteration import MAX_EVENT_BYTES
 from aiosock.message.request import AUTHORIZATION, HeadersInput, Request, assemble, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.middleware.auth import Auth, AuthInput, as_auth
-from aiosock.middleware.chain import Middleware, Send
+from aiosock.middleware.chain import Lifetime, Middleware, Send
 from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.order import arrange
 from aiosock.middleware.redirect import Redirects
@@ -168,6 +168,7 @@ class Client:
         "_json_decoder",
         "_json_encoder",
         "_keeper",
+        "_lifetime",
         "_limits",
         "_local_address",
         "_loop",
@@ -239,6 +240,7 @@ class Client:
         self._middleware = middlewares(middleware)
         self._retry = as_retry(retry)
         self._retries: Retries | None = None
+        self._lifetime = Lifetime()
         check_listener(on_event)
         if on_event is not None or logging.getLogger("aiosock.client").isEnabledFor(logging.DEBUG):
             from aiosock.message.trace import logged
@@ -634,7 +636,7 @@ class Client:
             own = [self._retries, *self._middleware, *own]
         else:
             own = [*self._middleware, *own]
-        return arrange(self._redirects, own, self._keeper, self._carry)
+        return arrange(self._redirects, own, self._keeper, self._lifetime, self._carry)
 
     def _network(self) -> NetworkTransport:
         return NetworkTransport(
@@ -657,10 +659,9 @@ class Client:
         if self._closed:
             return
         self._closed = True
+        self._lifetime.end()
         transport = self._transport or self._given_transport
         # In a forked child the connections are the parent's, and are left alone.
-        if self._retries is not None:
-            self._retries.close()
         if transport is not None and self._process in (None, os.getpid()):
             await transport.close()
 

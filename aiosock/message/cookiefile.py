@@ -17,12 +17,12 @@ from dataclasses import asdict, fields
 from typing import Any, Final
 
 from aiosock.errors import UsageError
+from aiosock.message.file import read_file, unusable, write_file
 from aiosock.protocol.cookie import Cookie, is_address
 
 logger = logging.getLogger("aiosock.message")
 
 VERSION: Final = 1
-MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 _HTTP_ONLY: Final = "#HttpOnly_"
 _FLAGS: Final = {"TRUE": True, "FALSE": False}
@@ -38,22 +38,14 @@ def read_cookies(path: str | os.PathLike[str]) -> list[Cookie]:
         UsageError: The file cannot be read, or has something that cannot be used; the message names it and the
             place, and shows no value.
     """
-    name = _name_of(path)
-    try:
-        with open(name, "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise _cannot("read", name, error) from error
-    if len(content) > MAX_FILE_BYTES:
-        raise UsageError(f"the cookie file {name!r} has more than {MAX_FILE_BYTES} bytes")
-    content = content.removeprefix(b"\xef\xbb\xbf")
+    content = read_file("cookie", path).removeprefix(b"\xef\xbb\xbf")
     try:
         if content.lstrip()[:1] in (b"{", b"["):
             return list(_parse_json(content))
         return list(_parse_netscape(content))
     except UsageError as error:
         # What led to it may have the content of the file at hand, and is left out.
-        raise UsageError(f"the cookie file {name!r} cannot be used: {error}") from None
+        raise unusable("cookie", path, error) from None
 
 
 def write_cookies(path: str | os.PathLike[str], cookies: Iterable[Cookie], format: str) -> None:
@@ -70,53 +62,7 @@ def write_cookies(path: str | os.PathLike[str], cookies: Iterable[Cookie], forma
     """
     if format not in _FORMATS:
         raise UsageError(f"format: takes 'json' or 'netscape', not {format!r}")
-    name = _name_of(path)
-    try:
-        write_whole(name, _FORMATS[format](cookies))
-    except (OSError, ValueError) as error:
-        raise _cannot("write", name, error) from error
-
-
-def _name_of(path: str | os.PathLike[str]) -> str:
-    try:
-        return os.fsdecode(path)
-    except TypeError as error:
-        raise UsageError(f"path: takes a str or a path, not {type(path).__name__}") from error
-
-
-def _cannot(verb: str, name: str, error: OSError | ValueError) -> UsageError:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return UsageError(f"cannot {verb} the cookie file {name!r}: {reason or error}")
-
-
-def write_whole(name: str, content: bytes) -> None:
-    """
-    Write a file that takes the place of the one that is there, which is whole until then; only its owner may read it.
-
-    Args:
-        name: The file; what a link leads to, where it is one.
-        content: All of it.
-
-    Raises:
-        OSError: The file cannot be written.
-        ValueError: No file can have this name.
-    """
-    import tempfile
-
-    name = os.path.realpath(name)
-    # In the same folder, since only within one file system a file takes another's place at once. It is made with
-    # mode 0600.
-    handle, temporary = tempfile.mkstemp(prefix=".aiosock-", suffix=".tmp", dir=os.path.dirname(name))
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            # The name must not come to stand for what is not on the disk yet.
-            os.fsync(file.fileno())
-        os.replace(temporary, name)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_file("cookie", path, _FORMATS[format](cookies))
 
 
 def _parse_json(content: bytes) -> Iterator[Cookie]:

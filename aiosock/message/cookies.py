@@ -32,9 +32,14 @@ class Cookies(MutableMapping[str, str]):
 
     Attributes:
         jar: The jar.
+
+    Raises:
+        UsageError: It is no `CookieJar`.
     """
 
     def __init__(self, jar: CookieJar | None = None) -> None:
+        if jar is not None and not isinstance(jar, CookieJar):
+            raise UsageError(f"Cookies: is a view on a CookieJar, and takes one or None, not {type(jar).__name__}")
         self.jar = CookieJar() if jar is None else jar
 
     def __getitem__(self, name: str) -> str:
@@ -138,13 +143,14 @@ class Cookies(MutableMapping[str, str]):
                 a domain; the message never shows the value.
         """
         _checked_pair(name, value)
-        if not domain and (path, expires, secure, http_only, same_site) != ("/", None, False, False, None):
+        bound = canonical_domain(domain)
+        if not bound and (path, expires, secure, http_only, same_site) != ("/", None, False, False, None):
             raise UsageError(f"cookies: {name[:40]!r} has no domain, so that it takes a name and a value only")
         self.jar.set_cookie(
             Cookie(
                 name,
                 value,
-                domain=canonical_domain(domain),
+                domain=bound,
                 path=path,
                 expires=expires,
                 secure=secure,

@@ -63,7 +63,7 @@ class CookieJar:
         unbound: Names and values of cookies without a domain, which go with a call to the origin that it begins with.
 
     Raises:
-        UsageError: A limit that is no number of at least 1.
+        UsageError: A limit that is no number of at least 1, or another argument of the wrong kind.
     """
 
     def __init__(
@@ -83,6 +83,10 @@ class CookieJar:
         for name, limit in limits.items():
             if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
                 raise UsageError(f"CookieJar: {name} takes a whole number of at least 1, not {limit!r}")
+        if not isinstance(public_suffixes, bool):
+            raise UsageError(f"CookieJar: public_suffixes is True or False, not {public_suffixes!r}")
+        if not callable(clock):
+            raise UsageError(f"CookieJar: clock takes a function that returns seconds, not {type(clock).__name__}")
         self._max_cookies = max_cookies
         self._max_per_domain = max_per_domain
         self._max_per_response = max_per_response
@@ -183,7 +187,12 @@ class CookieJar:
 
         No server says so, so that neither public suffixes nor Secure are asked for. One that has expired deletes;
         one without a domain goes to ``unbound``.
+
+        Raises:
+            UsageError: It is no `Cookie`.
         """
+        if not isinstance(cookie, Cookie):
+            raise UsageError(f"set_cookie: takes a Cookie, not {type(cookie).__name__}")
         if cookie.domain:
             self._put(cookie, self._clock())
         else:
@@ -197,7 +206,12 @@ class CookieJar:
             name: Only those of this name.
             domain: Only those of this very domain, with or without a dot in front; empty for the unbound ones.
             path: Only those of this very path; the unbound ones have ``/``.
+
+        Raises:
+            UsageError: One of them is no str, or the domain is no host.
         """
+        if name is not None and not isinstance(name, str):
+            raise UsageError(f"cookies: the name is a str, not {type(name).__name__}")
         for cookie in self.matching(name, domain, path):
             if cookie.domain:
                 self._remove(_key(cookie))
@@ -205,7 +219,9 @@ class CookieJar:
                 del self.unbound[cookie.name]
 
     def matching(self, name: str | None, domain: str | None, path: str | None) -> list[Cookie]:
-        """Return the cookies, unbound ones included, that have what is asked for."""
+        """Return the cookies, unbound ones included, that have what is asked for; raises as `clear`."""
+        if path is not None and not isinstance(path, str):
+            raise UsageError(f"cookies: the path is a str, not {type(path).__name__}")
         domain = domain if domain is None else canonical_domain(domain)
         return [
             cookie
@@ -391,7 +407,14 @@ def _unicode_label(label: str) -> str:
 
 
 def canonical_domain(domain: str) -> str:
-    """Return a domain that a user wrote as hosts are in the end: lower case, IDNA-encoded, without a dot in front."""
+    """
+    Return a domain that a user wrote as hosts are in the end: lower case, IDNA-encoded, without a dot in front.
+
+    Raises:
+        UsageError: It is no str, or no host.
+    """
+    if not isinstance(domain, str):
+        raise UsageError(f"cookies: the domain is a str, not {type(domain).__name__}")
     if not domain:
         return ""
     bare = domain.removeprefix(".")

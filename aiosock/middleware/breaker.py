@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
+import sys
 from collections.abc import Collection
 from typing import Final, TypeAlias
 
@@ -27,7 +27,7 @@ from aiosock.errors import (
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.chain import Send
-from aiosock.middleware.retry import Random, full_jitter, pseudorandom
+from aiosock.middleware.retry import Random, as_random, full_jitter
 
 MAX_ORIGINS: Final = 1024
 """How many origins that failed are remembered."""
@@ -44,8 +44,8 @@ class CircuitBreaker:
     Failures are network errors, timeouts, answers that are not HTTP, and those with one of ``statuses``. `TotalTimeout`
     is one: where the total is short, it is all that shows of a server that hangs. `PoolTimeout` is none, as it is our
     own queue that was too long, nor is what the caller or the guard forbids. What goes wrong while a body is read is
-    not seen here. Outside of `Retries` it counts what was tried in vain; inside of them each try, and `CircuitOpen`
-    ends them.
+    not seen here. Outside of `Retries` it counts what was tried in vain; inside of them each try, and an open circuit
+    ends them with what there is.
 
     Args:
         failures: How many of them, without a success between, open the circuit.
@@ -70,13 +70,13 @@ class CircuitBreaker:
         if isinstance(failures, bool) or not isinstance(failures, int) or failures < 1:
             raise UsageError(f"CircuitBreaker: failures takes a whole number of at least 1, not {failures!r}")
         for name, value in (("recovery", recovery), ("max_recovery", max_recovery)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= sys.float_info.max:
                 raise UsageError(f"CircuitBreaker: {name} takes a number of seconds greater than 0, not {value!r}")
         self._failures = failures
         self._statuses = as_statuses("CircuitBreaker", statuses)
         self._recovery = recovery
         self._max_recovery = max_recovery
-        self._random = random or pseudorandom
+        self._random = as_random("CircuitBreaker", random)
         # Those that failed; the one that failed last at the end.
         self._circuits: dict[Origin, Circuit] = {}
 

@@ -1,20 +1,21 @@
 """
-The chain: middlewares around a transport, composed once.
+The chain: middlewares around a transport, composed once, in which nothing waits for longer than its client lives.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
-from aiosock.errors import UsageError
+from aiosock.errors import ClientClosed, UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 
 # What bounds and steers a user's request does so for all that is sent on its behalf.
-_INHERITED: Final = ("timeout", "deadline", "proxy", "guard", "on_event", "call")
+_INHERITED: Final = ("timeout", "deadline", "proxy", "guard", "on_event", "call", "lifetime")
 
 Send: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -34,6 +35,40 @@ class Middleware(Protocol):
         when the middleware fails, all that it got are given up.
         """
         ...
+
+
+class Lifetime:
+    """
+    How long a client lives, as ``request.extensions["lifetime"]``.
+
+    A middleware that lets a request wait for time to pass, or for others, which may be of another client, gives the
+    future for which it waits to `bound`: else the request would outlive the client for so long.
+    """
+
+    __slots__ = ("_ended", "_waiting")
+
+    def __init__(self) -> None:
+        self._ended = False
+        self._waiting: set[asyncio.Future[Any]] = set()
+
+    def __call__(self, request: Request, next: Send, /) -> Awaitable[Response]:
+        """Send a request of the client's own making, with its lifetime."""
+        request.extensions["lifetime"] = self
+        return next(request)
+
+    def bound(self, future: asyncio.Future[Any]) -> None:
+        """Let a future fail with `ClientClosed` at the end, if it is not done by then."""
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        if self._ended:
+            self.end()
+
+    def end(self) -> None:
+        """The client is closed."""
+        self._ended = True
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(ClientClosed("the client was closed while the request waited"))
 
 
 def compose(middlewares: Sequence[Middleware], send: Send) -> Send:

@@ -5,6 +5,7 @@ Cookies around every request that goes on the wire: those of the jar are added, 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -21,10 +22,19 @@ if TYPE_CHECKING:
     from aiosock.message.jar import CookieJar
     from aiosock.message.url import Location
 
+MAX_FIELD_BYTES: Final = 8190
+"""
+How long jars may make a Cookie field: the longest that servers take by default, and what curl sends. RFC 6265bis has no
+bound, and has servers cope with cookies that do not come back (6.1); a field that is too long gets no answer but 400 or
+431, which a host could so bring upon its neighbours of one domain.
+"""
+
 COOKIE: Final = istr("Cookie")
 SET_COOKIE: Final = istr("Set-Cookie")
 # What a request's Cookie field was made, and of what: so that one that is sent again is not taken for hand-made.
 _ADDED: Final = "cookie_field"
+
+logger = logging.getLogger("aiosock.middleware")
 
 
 class CookieKeeper:
@@ -57,7 +67,7 @@ class CookieKeeper:
         A Cookie field set by hand comes first, as it is written; then the cookies of
         ``request.extensions["cookies"]``, a mapping of names to values or a jar; then the client's jar's; and last the
         client's cookies that have no domain, ``request.extensions["default_cookies"]``. A name that was given before is
-        not given again.
+        not given again. Of a jar's cookies those are left out that would make the field longer than 8190 bytes.
         """
         extensions, jar = request.extensions, self.jar
         own = _pairs(extensions.get("cookies"), request.location)
@@ -68,18 +78,23 @@ class CookieKeeper:
         written = _written(request)
         names = {pair.partition("=")[0].strip() for value in written for pair in value.split(";")}
         pairs: list[tuple[str, str]] = []
+        ends: list[int] = []
         # Several of one name stand in a jar for several paths or domains, and all of them are sent.
         for given in (own, kept, () if default is None else default.items()):
             new = [(name, value) for name, value in given if name not in names]
             names.update(name for name, _ in new)
             pairs += new
+            ends.append(len(pairs))
+        field = _field(written, pairs)
+        if len(field) > MAX_FIELD_BYTES:
+            begin = ends[0] if isinstance(extensions.get("cookies"), Mapping) else 0
+            _leave_out(pairs, slice(begin, ends[1]), len(field), request.location.host)
+            field = _field(written, pairs)
         if not pairs:
             return request
-        from aiosock.protocol.cookie import encode_cookies
-
         headers: CIMultiDict[str] = CIMultiDict(request.headers)
         headers.popall(COOKIE, None)
-        headers[COOKIE] = field = "; ".join([*written, encode_cookies(pairs)])
+        headers[COOKIE] = field
         return request.replace(headers=headers, extensions={**extensions, _ADDED: (field, written)})
 
     async def keep(self, request: Request, response: Response) -> None:
@@ -116,6 +131,32 @@ def _pairs(given: Mapping[str, str] | CookieJar | None, location: Location) -> l
     if isinstance(given, Mapping):
         return list(given.items())
     return [(cookie.name, cookie.value) for cookie in given.header_for(location)]
+
+
+def _field(written: list[str], pairs: list[tuple[str, str]]) -> str:
+    from aiosock.protocol.cookie import encode_cookies
+
+    return "; ".join([*written, encode_cookies(pairs)])
+
+
+def _leave_out(pairs: list[tuple[str, str]], of_jars: slice, length: int, host: str) -> None:
+    """Take those of jars out of the pairs for which a field of this length has no room; the first come first."""
+    candidates = pairs[of_jars]
+    room = MAX_FIELD_BYTES - length + sum(map(_size, candidates))
+    fitting = []
+    for pair in candidates:
+        if _size(pair) <= room:
+            room -= _size(pair)
+            fitting.append(pair)
+    pairs[of_jars] = fitting
+    if count := len(candidates) - len(fitting):
+        logger.debug("left out %d cookies for %s: the field has more than %d bytes", count, host, MAX_FIELD_BYTES)
+
+
+def _size(pair: tuple[str, str]) -> int:
+    """Return what a cookie takes up in a field, with what divides it from the next."""
+    name, value = pair
+    return len(name) + bool(name) + len(value) + 2
 
 
 def _written(request: Request) -> list[str]:

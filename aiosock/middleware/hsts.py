@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from multidict import istr
 
 from aiosock.errors import InvalidURL, UsageError
-from aiosock.message.cookiefile import write_whole
+from aiosock.message.file import read_file, unusable, write_file
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.url import parse_url
@@ -31,7 +31,6 @@ STRICT_TRANSPORT_SECURITY: Final = istr("Strict-Transport-Security")
 VERSION: Final = 1
 # Beyond any date, and not infinite.
 MAX_EXPIRES: Final = 1e15
-MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 
 class Known(NamedTuple):
@@ -198,39 +197,15 @@ def _canonical(host: str) -> str:
         return host
 
 
-def _name_of(path: str | os.PathLike[str]) -> str:
-    try:
-        return os.fsdecode(path)
-    except TypeError as error:
-        raise UsageError(f"path: takes a str or a path, not {type(path).__name__}") from error
-
-
-def _cannot(verb: str, name: str, error: OSError | ValueError) -> UsageError:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return UsageError(f"cannot {verb} the HSTS file {name!r}: {reason or error}")
-
-
 def _write(path: str | os.PathLike[str], hosts: Iterable[Known]) -> None:
-    name = _name_of(path)
     # One host a line, so that a line tells what is wrong.
     lines = [json.dumps({"version": VERSION}), *(json.dumps(known._asdict()) for known in hosts)]
-    try:
-        write_whole(name, ("\n".join(lines) + "\n").encode())
-    except (OSError, ValueError) as error:
-        raise _cannot("write", name, error) from error
+    write_file("HSTS", path, ("\n".join(lines) + "\n").encode())
 
 
 def _read(path: str | os.PathLike[str]) -> list[Known]:
-    name = _name_of(path)
-    try:
-        with open(name, "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise _cannot("read", name, error) from error
-    if len(content) > MAX_FILE_BYTES:
-        raise UsageError(f"the HSTS file {name!r} has more than {MAX_FILE_BYTES} bytes")
     hosts = []
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(read_file("HSTS", path).split(b"\n"), 1):
         if number > 1 and not line.strip():
             continue
         try:
@@ -241,7 +216,7 @@ def _read(path: str | os.PathLike[str]) -> list[Known]:
             else:
                 hosts.append(_known(entry))
         except UsageError as error:
-            raise UsageError(f"the HSTS file {name!r} cannot be used: line {number}: {error}") from None
+            raise unusable("HSTS", path, f"line {number}: {error}") from None
     return hosts
 
 

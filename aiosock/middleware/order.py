@@ -21,12 +21,14 @@ from collections.abc import Sequence
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.auth import authenticate
-from aiosock.middleware.chain import Middleware, Send, compose
+from aiosock.middleware.chain import Lifetime, Middleware, Send, compose
 from aiosock.middleware.cookies import SET_COOKIE, CookieKeeper
 from aiosock.middleware.redirect import Redirects
 
 
-def arrange(redirects: Redirects, own: Sequence[Middleware], cookies: CookieKeeper, send: Send) -> Send:
+def arrange(
+    redirects: Redirects, own: Sequence[Middleware], cookies: CookieKeeper, lifetime: Lifetime, send: Send
+) -> Send:
     """
     Return one function that sends a request through a client's middlewares.
 
@@ -34,10 +36,11 @@ def arrange(redirects: Redirects, own: Sequence[Middleware], cookies: CookieKeep
         redirects: Follows redirects.
         own: Retries, if they are on, and the user's, the outermost first.
         cookies: Keeps cookies.
+        lifetime: Ends the waits of retries and the user's.
         send: What carries a request in the end.
     """
     if own:
-        return compose([redirects, *own, authenticate, cookies], send)
+        return compose([lifetime, redirects, *own, authenticate, cookies], send)
     below = compose([authenticate, cookies], send)
 
     async def shortcut(request: Request) -> Response:

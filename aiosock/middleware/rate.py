@@ -22,7 +22,7 @@ from aiosock.errors import PoolTimeout, ResponseNotRead, StreamConsumed, UsageEr
 from aiosock.message.iteration import BodySource, BodyWrapper
 from aiosock.message.request import Request
 from aiosock.message.response import Response
-from aiosock.middleware.chain import Send
+from aiosock.middleware.chain import Lifetime, Send
 from aiosock.middleware.retry import retry_after
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ MAX_GATES: Final = 1024
 
 MAX_PAUSE_SECONDS: Final = 300.0
 """The longest that a Retry-After closes a gate; then a request finds out whether it still holds."""
+
+MAX_LATENESS_SECONDS: Final = 0.1
+"""The most of a timer's delay that does not delay those that come after."""
 
 SLOWING: Final = 0.5
 RECOVERY: Final = 0.05
@@ -56,8 +59,8 @@ class RateLimit:
         per_host: Requests per time to one origin: ``"10/s"``, ``"300/min"``, ``"1000/h"``, or a number per second;
             None for any number. They go evenly spaced, see ``burst``.
         burst: How many may go together after a pause. In any stretch of time there are no more than these and those
-            of the rate. With 1, the milliseconds by which timers come late are lost; a few more make up for that,
-            which counts from some 50 requests per second on.
+            of the rate; save that where the event loop was late to let one go, the next one need not wait for longer
+            because of that (and may go up to 0.1 seconds, and never more than one request, early).
         concurrency: Requests at once to one origin, each until its response is read or closed (until it is there, if
             the connection is handed over by it); None for any number.
         clock: Returns the seconds since the epoch, for a Retry-After that is a date.
@@ -77,8 +80,10 @@ class RateLimit:
         if per_host is None and concurrency is None:
             raise UsageError("RateLimit: takes per_host or concurrency, but both are None")
         for name, value in (("burst", burst), ("concurrency", 1 if concurrency is None else concurrency)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"RateLimit: {name} takes a whole number of at least 1, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= sys.maxsize:
+                raise UsageError(f"RateLimit: {name} takes a whole number from 1 to {sys.maxsize}, not {value!r}")
+        if not callable(clock):
+            raise UsageError(f"RateLimit: clock takes a function that returns seconds, not {clock!r}")
         self._interval = 0.0 if per_host is None else 1 / parse_rate(per_host)
         self._burst = burst
         self._concurrency = concurrency
@@ -93,10 +98,11 @@ class RateLimit:
 
         Raises:
             PoolTimeout: Its turn would come, or did not come, before its time was over.
+            ClientClosed: The client was closed before its turn came; those of others wait on.
             RequestError: It failed.
         """
         gate = self._gate(request.location.origin)
-        entered = await gate.enter(request.extensions.get("deadline", math.inf))
+        entered = await gate.enter(request.extensions.get("deadline", math.inf), request.extensions.get("lifetime"))
         try:
             response = await next(request)
         except BaseException:
@@ -211,15 +217,17 @@ class Gate:
         over = max(self._paced_until, self._closed_until) <= self._loop.time()
         return over and not self._under_way and not self._waiting
 
-    async def enter(self, deadline: float) -> float:
+    async def enter(self, deadline: float, lifetime: Lifetime | None = None) -> float:
         """
         Wait for a turn, and return when it came, in time of the loop; `leave` is to follow.
 
         Args:
             deadline: When waiting is over, in time of the loop.
+            lifetime: What else ends it.
 
         Raises:
             PoolTimeout: The turn would come later, or did not come.
+            ClientClosed: The lifetime ended first.
         """
         now = self._loop.time()
         if not self._waiting and self._has_room and self._opens_at <= now:
@@ -228,6 +236,8 @@ class Gate:
         self._refuse_late(now, deadline)
         future: asyncio.Future[float] = self._loop.create_future()
         self._waiting[future] = deadline
+        if lifetime is not None:
+            lifetime.bound(future)
         timer = None if deadline == math.inf else self._loop.call_at(deadline, self._on_deadline, future, now)
         self._advance()
         try:
@@ -282,23 +292,32 @@ class Gate:
     def _opens_at(self) -> float:
         return max(self._closed_until, self._paced_until - (self._burst - 1) * self._interval)
 
-    def _take(self, now: float) -> None:
+    def _take(self, due: float) -> None:
         self._under_way += 1
         if self._interval:
-            self._paced_until = max(self._paced_until, now) + self._interval
+            self._paced_until = max(self._paced_until, due) + self._interval
 
     def _give_back(self) -> None:
         self._under_way -= 1
         self._paced_until -= self._interval
 
-    def _advance(self, not_before: float = -math.inf) -> None:
-        """Let go who may, and see that this is called again when the next one may."""
+    def _advance(self, timer_at: float = math.inf) -> None:
+        """
+        Let go who may, and see that this is called again when the next one may.
+
+        Args:
+            timer_at: When the timer was to fire that has called this.
+        """
         waiting = self._waiting
-        now = max(self._loop.time(), not_before)
+        now = due = self._loop.time()
+        if timer_at < math.inf:
+            # It may come a little early, by the clock's resolution. If it is late, the rate is kept by when it was due.
+            now = max(now, timer_at)
+            due = max(timer_at, now - min(self._interval, MAX_LATENESS_SECONDS))
         while waiting and self._has_room and self._opens_at <= now:
             future, _ = waiting.popitem(last=False)
             if not future.done():
-                self._take(now)
+                self._take(due)
                 future.set_result(now)
         # Without room, somebody has to leave first.
         when = self._opens_at if waiting and self._has_room else math.inf
@@ -311,7 +330,6 @@ class Gate:
 
     def _on_time(self, when: float) -> None:
         self._timer, self._timer_at = None, math.inf
-        # A timer may come a little early, by the clock's resolution.
         self._advance(when)
 
     def _refuse_late(self, now: float, deadline: float) -> None:

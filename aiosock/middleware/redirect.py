@@ -135,12 +135,20 @@ def _bind(following: Request, request: Request, asked: Request) -> None:
     """Let go along what a middleware has taken along to another origin on purpose."""
     for field in BOUND_FIELDS:
         values = request.headers.getall(field, [])
-        # A Cookie set by hand is the beginning of the one that was sent.
-        if values and field != "Host" and asked.headers.get(field, "").startswith(values[0]):
+        if values and field != "Host" and _went_along(field, values, asked.headers.getall(field, [])):
             following.headers.extend((field, value) for value in values)
     for extension in BOUND_EXTENSIONS:
-        if extension in request.extensions and extension in asked.extensions:
-            following.extensions[extension] = request.extensions[extension]
+        given = request.extensions.get(extension)
+        if given is not None and asked.extensions.get(extension) == given:
+            following.extensions[extension] = given
+
+
+def _went_along(field: str, values: list[str], sent: list[str]) -> bool:
+    if sent == values or field != "Cookie":
+        return sent == values
+    # What was set by hand is the beginning of what was sent.
+    written = "; ".join(value for value in values if value)
+    return bool(written) and any(f"{value}; ".startswith(f"{written}; ") for value in sent)
 
 
 def _reference(response: Response) -> str:

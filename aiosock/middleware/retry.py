@@ -14,6 +14,10 @@ Never tried again: `TotalTimeout`, as no time is left; `PoolTimeout`, as it is o
 `CircuitOpen`, which is there to fail at once; answers that are not HTTP or cannot be decoded; what the guard or the
 caller's own mistakes forbid.
 
+Where a retry is not let out, by a circuit breaker, a rate or the pool, the outcome before it is the caller's, as if
+there were no retry: the error, or the answer, whose body is read for that before the wait. A body that is large or slow
+is given up instead; the refusal is raised then.
+
 A response is returned before its body is read, so that what goes wrong in reading it is the caller's. This has nothing
 to do with the transport's own repetition of a request whose idle connection turned out to be closed.
 """
@@ -32,20 +36,22 @@ from multidict import istr
 from aiosock.config import Retry, as_retry
 from aiosock.errors import (
     Attempt,
-    ClientClosed,
+    CircuitOpen,
     ConnectTimeout,
     IncompleteBody,
     NetworkError,
+    PoolTimeout,
     ProxyError,
     ReadTimeout,
     RequestError,
     ServerDisconnected,
     TLSError,
+    UsageError,
     WriteTimeout,
 )
 from aiosock.message.request import Request
 from aiosock.message.response import Response
-from aiosock.middleware.chain import Send
+from aiosock.middleware.chain import Lifetime, Send
 from aiosock.protocol.date import parse_retry_after
 
 MAX_ORIGINS: Final = 1024
@@ -55,9 +61,15 @@ RESERVE: Final = 10.0
 """Retries that an origin gets whatever its budget is; they come back at `RESERVE_PER_SECOND`."""
 RESERVE_PER_SECOND: Final = 1.0
 
+MAX_KEPT_BYTES: Final = 64 * 1024
+KEEPING_SECONDS: Final = 0.5
+"""How much of an answer is read, and for how long, in case that no other can follow."""
+
 RETRY_AFTER: Final = istr("Retry-After")
 _IDEMPOTENCY_KEY: Final = istr("Idempotency-Key")
 _PASSING: Final = (NetworkError, ConnectTimeout, ReadTimeout, WriteTimeout, ServerDisconnected, IncompleteBody)
+# Nothing was sent.
+_NOT_LET_OUT: Final = (CircuitOpen, PoolTimeout)
 _MAX_DOUBLINGS: Final = 64
 
 Random: TypeAlias = Callable[[], float]
@@ -83,7 +95,7 @@ class Retries:
         on_retry: Told of each retry before the wait for it.
 
     Raises:
-        UsageError: The retry is none.
+        UsageError: The retry is none, or what is to be called cannot be.
     """
 
     def __init__(
@@ -94,14 +106,15 @@ class Retries:
         clock: Callable[[], float] = time.time,
         on_retry: Listener | None = None,
     ) -> None:
+        for name, function in (("clock", clock), ("on_retry", on_retry or pseudorandom)):
+            if not callable(function):
+                raise UsageError(f"Retries: {name} takes a function, not {function!r}")
         self._retry = as_retry(retry)
-        self._random = random or pseudorandom
+        self._random = as_random("Retries", random)
         self._clock = clock
         self._on_retry = on_retry
         # The one used last at the end.
         self._budgets: dict[Origin, Budget] = {}
-        self._waiting: set[asyncio.Future[None]] = set()
-        self._closed = False
 
     async def __call__(self, request: Request, next: Send, /) -> Response:
         """
@@ -110,6 +123,7 @@ class Retries:
         Raises:
             RequestError: The last try failed; what the others came to is in its ``attempts``.
             UsageError: The request's own retry is none.
+            ClientClosed: The client was closed in a wait.
         """
         retry = self._retry
         if "retry" in request.extensions:
@@ -119,46 +133,46 @@ class Retries:
         budget = None if retry.budget is None else self._budget(request.location.origin)
         if budget is not None:
             budget.earn(retry.budget or 0.0)
+        return await self._tries(retry, budget, request, next)
+
+    async def _tries(self, retry: Retry, budget: Budget | None, request: Request, next: Send) -> Response:
         attempts: tuple[Attempt, ...] = ()
         waited = 0.0
-        while True:
-            number = len(attempts) + 1
-            try:
-                response = await next(request)
-            except RequestError as error:
-                attempt = Attempt(number, None, f"{type(error).__name__}: {error}", waited)
-                error.attempts = attempts = (*attempts, attempt)
-                wait = self._wait(retry, budget, request, number, self._asked_by(retry, error))
-                if wait is None:
-                    raise
-            else:
-                attempt = Attempt(number, response.status_code, None, waited)
-                response.extensions["attempts"] = attempts = (*attempts, attempt)
-                wait = self._wait(retry, budget, request, number, self._asked(retry, response))
-                if wait is None:
-                    return response
-                await response.close()
-            if self._on_retry is not None:
-                self._on_retry(request, attempt, wait)
-            await self._pause(wait)
-            waited = wait
-
-    def close(self) -> None:
-        """End all waits: those who wait are told that the client is closed."""
-        self._closed = True
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
-
-    async def _pause(self, seconds: float) -> None:
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiting)
+        earlier: Response | RequestError | None = None
         try:
-            await asyncio.wait([waiting], timeout=seconds)
+            while True:
+                number = len(attempts) + 1
+                try:
+                    response = await next(request)
+                except RequestError as error:
+                    if earlier is not None and isinstance(error, _NOT_LET_OUT):
+                        logger.debug("no retry to %s: %s", request.location.host, type(error).__name__)
+                        if isinstance(earlier, Response):
+                            return earlier
+                        raise earlier  # noqa: B904  # its cause is its own
+                    attempt = Attempt(number, None, f"{type(error).__name__}: {error}", waited)
+                    error.attempts = attempts = (*attempts, attempt)
+                    wait = self._wait(retry, budget, request, number, self._asked_by(retry, error))
+                    if wait is None:
+                        raise
+                    earlier = error
+                else:
+                    attempt = Attempt(number, response.status_code, None, waited)
+                    response.extensions["attempts"] = attempts = (*attempts, attempt)
+                    wait = self._wait(retry, budget, request, number, self._asked(retry, response))
+                    if wait is None:
+                        return response
+                    earlier = response
+                if self._on_retry is not None:
+                    self._on_retry(request, attempt, wait)
+                until = asyncio.get_running_loop().time() + wait
+                if isinstance(earlier, Response) and not await _keep(earlier):
+                    earlier = None
+                await _pause(until - asyncio.get_running_loop().time(), request.extensions.get("lifetime"))
+                waited = wait
         finally:
-            self._waiting.discard(waiting)
-        if self._closed:
-            raise ClientClosed("the client was closed while it waited to send the request again")
+            # An error would lead back to itself.
+            del earlier
 
     def _asked_by(self, retry: Retry, error: RequestError) -> float | None:
         """Return how long to wait after an error: a proxy's refusal may say."""
@@ -198,6 +212,35 @@ class Retries:
         if len(self._budgets) > MAX_ORIGINS:
             del self._budgets[next(iter(self._budgets))]
         return budget
+
+
+async def _pause(seconds: float, lifetime: Lifetime | None) -> None:
+    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    if lifetime is not None:
+        lifetime.bound(waiting)
+    try:
+        await asyncio.wait([waiting], timeout=seconds)
+    finally:
+        waiting.cancel()
+    if not waiting.cancelled():
+        waiting.result()
+
+
+async def _keep(response: Response) -> bool:
+    """Read the body of an answer, and tell whether that succeeded; else it is given up."""
+    limit = response.max_content_bytes
+    response.max_content_bytes = MAX_KEPT_BYTES if limit is None else min(limit, MAX_KEPT_BYTES)
+    try:
+        async with asyncio.timeout(KEEPING_SECONDS):
+            await response.read()
+    except Exception as error:
+        # Whatever it is, of the body or of who wraps it: the next try is what counts.
+        logger.debug("the body of a %d is given up: %s", response.status_code, type(error).__name__)
+        await response.close()
+        return False
+    finally:
+        response.max_content_bytes = limit
+    return True
 
 
 class Budget:
@@ -265,6 +308,18 @@ def full_jitter(base: float, cap: float, number: int, random: Random) -> float:
         random: Returns a number from 0 to below 1.
     """
     return random() * min(cap, base * 2.0 ** min(number - 1, _MAX_DOUBLINGS))
+
+
+def as_random(owner: str, value: object) -> Random:
+    """
+    Return what a user gave for ``random``, and where that is None a function that serves.
+
+    Raises:
+        UsageError: It cannot be called.
+    """
+    if value is not None and not callable(value):
+        raise UsageError(f"{owner}: random takes a function that returns a number from 0 to below 1, not {value!r}")
+    return value or pseudorandom
 
 
 def pseudorandom() -> float:

@@ -16,8 +16,9 @@ import pytest
 import aiosock
 from aiosock import HSTS, Cache, CircuitBreaker, Client, Coalesce, DigestAuth, Guard, Proxy, RateLimit, Retry
 from aiosock.message import trace
+from aiosock.middleware import retry
 from aiosock.testing import Peer, ReceivedRequest, Server, response
-from tests.kit.clients import check, checked_client
+from tests.kit.clients import check, checked_client, settled
 from tests.kit.relay import relay
 
 QUICK = Retry(4, backoff=0.001)
@@ -30,6 +31,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def lasting(failures: int) -> CircuitBreaker:
+    """A circuit breaker that does not close again."""
+    return CircuitBreaker(failures=failures, recovery=1000, random=lambda: 0.5)
 
 
 def site(pages: Callable[[ReceivedRequest], bytes]) -> Server:
@@ -287,17 +293,78 @@ async def test_an_open_circuit_ends_retries_and_takes_no_place() -> None:
     async with (
         site(Flaky(1000)) as server,
         checked_client(
-            retry=QUICK, middleware=[RateLimit(concurrency=1), CircuitBreaker(failures=2, recovery=1000)]
+            retry=QUICK,
+            middleware=[RateLimit(concurrency=1), lasting(2)],
         ) as client,
     ):
-        with pytest.raises(aiosock.CircuitOpen):
-            await client.get(server.url)
+        assert (await client.get(server.url)).status_code == 503
         assert len(server.requests) == 2
         for _ in range(3):
             with pytest.raises(aiosock.CircuitOpen):
                 await client.get(server.url)
         assert len(server.requests) == 2
         check(client)
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+async def test_a_retry_that_a_rate_does_not_let_out_leaves_the_answer_before_it(
+    pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "KEEPING_SECONDS", 60)
+    answer = response(429, body=b"slower", headers=[("Retry-After", "0")])
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send_pieces(*([answer] if pieces == 1 else [answer[:-3], answer[-3:]]))
+        await peer.wait_disconnect()
+
+    async with Server(script) as server, checked_client(retry=QUICK, middleware=[RateLimit("1/h")]) as client:
+        answered = await client.get(server.url, timeout=30)
+        assert (answered.status_code, answered.text) == (429, "slower")
+        assert [attempt.status_code for attempt in answered.extensions["attempts"]] == [429]
+        check(client)
+        async with client.stream("GET", server.url.replace("127.0.0.1", "localhost"), timeout=30) as answered:
+            assert [piece async for piece in answered.iter_bytes()] == [b"slower"]
+        check(client)
+
+
+async def test_a_retry_whose_circuit_is_open_leaves_the_error_before_it() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+
+    async with (
+        Server(script) as server,
+        checked_client(retry=QUICK, middleware=[lasting(2)]) as client,
+    ):
+        with pytest.raises(aiosock.ServerDisconnected) as caught:
+            await client.get(server.url)
+        assert [attempt.number for attempt in caught.value.attempts] == [1, 2]
+        check(client)
+
+
+async def test_called_off_while_an_answer_is_kept_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "KEEPING_SECONDS", 60)
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 10\r\n\r\nslow")
+        await peer.wait_disconnect()
+
+    keeping = asyncio.Event()
+
+    def listen(event: object) -> None:
+        if isinstance(event, trace.RequestRetried):
+            keeping.set()
+
+    async with Server(script) as server, checked_client(retry=QUICK, on_event=listen) as client:
+        asking = asyncio.ensure_future(client.get(server.url))
+        await keeping.wait()
+        await asyncio.sleep(0)
+        assert client.pool.active == 1
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await settled(client)
 
 
 async def test_a_redirect_begins_its_tries_anew_and_is_told() -> None:

@@ -395,8 +395,27 @@ async def test_closing_the_client_ends_the_wait_for_a_retry() -> None:
         while not server.requests or client.pool.active:
             await asyncio.sleep(0)
         await client.close()
-        with pytest.raises(aiosock.ClientClosed, match="while it waited to send the request again"):
+        with pytest.raises(aiosock.ClientClosed, match="the client was closed while the request waited"):
             await asking
+
+
+async def test_closing_a_client_ends_its_waits_in_a_limit_that_it_shares_and_no_others() -> None:
+    limit = RateLimit(concurrency=1)
+    async with (
+        Server.answering(OK) as server,
+        checked_client(middleware=[limit]) as client,
+        aiosock.Client(middleware=[limit]) as closing,
+    ):
+        async with client.stream("GET", server.url):
+            ending, going_on = (asyncio.ensure_future(one.get(server.url)) for one in (closing, client))
+            while len(next(iter(limit._gates.values()))._waiting) < 2:
+                await asyncio.sleep(0)
+            await closing.close()
+            with pytest.raises(aiosock.ClientClosed, match="the client was closed while the request waited"):
+                await ending
+            assert not going_on.done()
+        assert (await going_on).text == "ok"
+        check(client)
 
 
 async def test_the_refusal_of_a_proxy_may_say_how_long_to_wait() -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import stat
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -163,68 +160,23 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
         read_cookies(3)  # type: ignore[arg-type]  # a mistake
     with pytest.raises(UsageError, match=r"cannot read the cookie file 'a\\x00': embedded null byte"):
         read_cookies("a\x00")
-    monkeypatch.setattr(cookiefile, "MAX_FILE_BYTES", 3)
+    monkeypatch.setattr("aiosock.message.file.MAX_FILE_BYTES", 3)
     (tmp_path / "jar").write_bytes(b"####")
     with pytest.raises(UsageError, match=r"the cookie file '.*/jar' has more than 3 bytes"):
         read_cookies(tmp_path / "jar")
+
+
+@pytest.mark.parametrize("expires", [-5.0, 0.0, 0.5])
+def test_a_time_of_long_ago_is_not_taken_for_none(expires: float, tmp_path: Path) -> None:
+    write_cookies(tmp_path / "jar", [replace(PLAIN, expires=expires)], "netscape")
+    [cookie] = read_cookies(tmp_path / "jar")
+    assert cookie.expires == 1
 
 
 def test_a_format_that_is_not_known_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="format: takes 'json' or 'netscape', not 'yaml'"):
         write_cookies(tmp_path / "jar", [], "yaml")
     assert os.listdir(tmp_path) == []
-
-
-def test_only_its_owner_may_read_a_file(tmp_path: Path) -> None:
-    (tmp_path / "jar").touch(0o644)
-    write_cookies(tmp_path / "jar", [FULL], "json")
-    assert stat.S_IMODE((tmp_path / "jar").stat().st_mode) == 0o600
-
-
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to("folder/jar")
-    write_cookies(tmp_path / "link", [FULL], "json")
-    assert (tmp_path / "link").is_symlink()
-    assert read_cookies(tmp_path / "folder" / "jar") == [FULL]
-    assert os.listdir(tmp_path / "folder") == ["jar"]
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "stop"])
-def test_what_fails_leaves_the_old_file_and_no_other(
-    step: str, failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_cookies(tmp_path / "jar", [PLAIN], "json")
-
-    def fail(*_: Any) -> None:
-        # Where the program ends here, the old file is as it was.
-        assert read_cookies(tmp_path / "jar") == [PLAIN]
-        raise failure
-
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises((UsageError, KeyboardInterrupt), match="No space left on device|^$"):
-        write_cookies(tmp_path / "jar", [FULL], "json")
-    assert os.listdir(tmp_path) == ["jar"]
-    assert read_cookies(tmp_path / "jar") == [PLAIN]
-
-
-def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps: list[str] = []
-
-    def note(step: str) -> Callable[..., None]:
-        real = getattr(os, step)
-
-        def noting(*args: Any) -> None:
-            steps.append(step)
-            real(*args)
-
-        return noting
-
-    for step in ("fsync", "replace"):
-        monkeypatch.setattr(os, step, note(step))
-    write_cookies(tmp_path / "jar", [FULL], "netscape")
-    assert steps == ["fsync", "replace"]
 
 
 _octets = st.characters(max_codepoint=0xFF, exclude_categories=["Cc"], exclude_characters=";")

@@ -153,6 +153,24 @@ def test_a_domain_that_is_no_host_is_refused(domain: str) -> None:
     assert cookies == {}
 
 
+@pytest.mark.parametrize("domain", [5, None, b"a"])
+def test_a_domain_that_is_no_text_is_refused(cookies: Cookies, domain: Any) -> None:
+    message = f"^cookies: the domain is a str, not {type(domain).__name__}$"
+    with pytest.raises(UsageError, match=message):
+        cookies.set("a", "secret", domain=domain)
+    if domain is not None:
+        with pytest.raises(UsageError, match=message):
+            cookies.clear(domain=domain)
+        with pytest.raises(UsageError, match=message):
+            cookies.get("twice", domain=domain)
+
+
+@pytest.mark.parametrize("value", [{"a": "1"}, [("a", "1")], "a=1", 0])
+def test_a_view_is_on_a_jar_and_on_nothing_else(value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^Cookies: is a view on a CookieJar, .* not {type(value).__name__}$"):
+        Cookies(value)
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a=b", "a;b", "a\r\nX: y", "ä", 1, None], ids=range(8))
 def test_a_name_that_is_no_token_is_refused(name: Any) -> None:
     with pytest.raises(UsageError, match="^cookies: the name of a cookie is a token") as caught:

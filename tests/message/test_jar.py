@@ -112,6 +112,11 @@ def test_a_host_and_its_domain_may_each_have_a_cookie_of_one_name(jar: CookieJar
         ("www.xn--55qx5d.cn", "xn--55qx5d.cn"),
         ("www.公司.cn", "xn--55qx5d.cn"),
         ("a.localhost", "localhost"),
+        # A name with a dot at its end is another name of the same suffix.
+        ("a.co.uk.", "co.uk."),
+        ("a.com.", "com."),
+        ("a.b.ck", "b.ck"),
+        ("a.uk.com", "UK.com"),
     ],
 )
 def test_a_public_suffix_gets_no_cookie(jar: CookieJar, host: str, domain: str) -> None:
@@ -312,6 +317,27 @@ def test_of_one_answer_so_many_are_looked_at(clock: Clock, caplog: pytest.LogCap
 def test_a_limit_that_makes_no_sense_is_refused(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=f"{name} takes a whole number of at least 1, not {value}"):
         CookieJar(**{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("clock", 5), ("clock", None), ("public_suffixes", "no")])
+def test_an_argument_of_the_wrong_kind_is_named(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^CookieJar: {name} "):
+        CookieJar(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["a", ("a", "1"), None])
+def test_what_is_no_cookie_is_not_set(jar: CookieJar, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^set_cookie: takes a Cookie, not {type(value).__name__}$"):
+        jar.set_cookie(value)
+    assert len(jar) == 0
+
+
+@pytest.mark.parametrize("name", ["name", "domain", "path"])
+def test_what_is_cleared_is_named_by_text(jar: CookieJar, name: str) -> None:
+    store(jar, HTTPS, "a=1")
+    with pytest.raises(UsageError, match=f"^cookies: the {name} is a str, not int$"):
+        jar.clear(**{name: 5})
+    assert len(jar) == 1
 
 
 def test_a_flood_from_one_domain_leaves_others_alone(clock: Clock) -> None:

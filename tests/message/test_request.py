@@ -285,7 +285,13 @@ def test_a_request_can_be_copied_and_pickled() -> None:
 
 
 def test_what_concerns_a_call_alone_is_not_pickled() -> None:
-    secrets = {"auth": lambda request: request, "cookies": {"a": "b"}, "deadline": 1.0, "middleware": [print]}
+    secrets = {
+        "auth": lambda request: request,
+        "cookies": {"a": "b"},
+        "deadline": 1.0,
+        "lifetime": print,
+        "middleware": [print],
+    }
     request = Request("POST", "http://h/", content=b"x", extensions={**secrets, "kept": 1})
     copied = pickle.loads(pickle.dumps(request))  # noqa: S301  # our own
     assert copied.extensions == {"kept": 1}

@@ -275,8 +275,9 @@ async def test_a_probe_of_a_circuit_that_was_forgotten_counts_for_nothing(monkey
         *(
             ({name: value}, f"{name} takes a number of seconds greater than 0, not {value!r}")
             for name in ("recovery", "max_recovery")
-            for value in (0, -1, math.inf, math.nan, "5", True, None)
+            for value in (0, -1, math.inf, 10**400, math.nan, "5", True, None)
         ),
+        ({"random": 5}, "random takes a function that returns a number from 0 to below 1, not 5"),
     ],
 )
 def test_a_breaker_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
@@ -288,13 +289,16 @@ def test_a_breaker_that_makes_no_sense_is_refused(options: dict[str, Any], messa
 
 
 @timed
-async def test_an_open_circuit_ends_retries_at_once() -> None:
+async def test_an_open_circuit_ends_retries_at_once_with_what_there_is() -> None:
     server = Server(503)
     chain = compose([Retries(Retry(5), random=lambda: 0.0), breaker(2)], server)
+    response = await chain(get())
+    assert (response.status_code, await response.read()) == (503, b"answer 2")
+    assert [attempt.status_code for attempt in response.extensions["attempts"]] == [503, 503]
     with pytest.raises(CircuitOpen) as caught:
         await chain(get())
+    assert [attempt.status_code for attempt in caught.value.attempts] == [None]
     assert len(server.requests) == 2
-    assert [attempt.status_code for attempt in caught.value.attempts] == [503, 503, None]
 
 
 @timed

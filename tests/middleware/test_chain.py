@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from aiosock.errors import UsageError
+from aiosock.errors import ClientClosed, UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
-from aiosock.middleware.chain import Middleware, Send, as_middleware, compose
+from aiosock.middleware.chain import Lifetime, Middleware, Send, as_middleware, compose, inherit
 
 GET = Request("GET", "http://h/")
 
@@ -122,3 +124,39 @@ async def test_what_a_middleware_sends_is_looked_at() -> None:
 
     with pytest.raises(UsageError, match="odd must send a Request, not str"):
         await compose([as_middleware(odd)], unasked)(GET)
+
+
+# The life of a client
+
+
+async def test_a_request_has_the_lifetime_of_its_client_and_so_has_what_is_sent_for_it() -> None:
+    sent: list[Request] = []
+
+    async def transport(request: Request) -> Response:
+        sent.append(request)
+        return Response(200, request=request)
+
+    life = Lifetime()
+    request = Request("GET", "http://h/")
+    await compose([life], transport)(request)
+    assert sent[0].extensions["lifetime"] is life
+    assert inherit(GET, sent[0]).extensions["lifetime"] is life
+
+
+async def test_what_waits_ends_with_the_life_of_the_client() -> None:
+    life = Lifetime()
+    loop = asyncio.get_running_loop()
+    done, called_off, waiting, late = (loop.create_future() for _ in range(4))
+    for future in (done, called_off, waiting):
+        life.bound(future)
+    done.set_result("in time")
+    called_off.cancel()
+    life.end()
+    life.bound(late)
+    assert done.result() == "in time"
+    assert called_off.cancelled()
+    for future in (waiting, late):
+        with pytest.raises(ClientClosed, match="^the client was closed while the request waited$"):
+            await future
+    await asyncio.sleep(0)
+    assert not life._waiting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +19,9 @@ from aiosock.message.jar import CookieJar
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.chain import compose
-from aiosock.middleware.cookies import CookieKeeper
+from aiosock.middleware.cookies import MAX_FIELD_BYTES, CookieKeeper
 from aiosock.middleware.redirect import Redirects
+from aiosock.protocol.cookie import Cookie
 
 URL = "https://www.example.com/a"
 
@@ -56,6 +58,56 @@ def test_a_name_that_was_given_is_not_given_again(keeper: CookieKeeper) -> None:
 def test_cookies_of_one_name_for_several_paths_are_all_sent(keeper: CookieKeeper) -> None:
     Cookies(keeper.jar).set("sub", "4", domain=".example.com")
     assert sent(keeper) == ["sub=2; root=1; sub=4"]
+
+
+def jar_of(*sizes: int, path: str = "/") -> CookieJar:
+    """Return a jar with cookies ``a0=``, ``a1=`` and so on, each of so many bytes in all."""
+    jar = CookieJar()
+    for number, size in enumerate(sizes):
+        jar.set_cookie(Cookie(f"a{number}", "x" * (size - 3), domain="www.example.com", path=path))
+    return jar
+
+
+def names_sent(keeper: CookieKeeper, headers: Any = None, **extensions: Any) -> list[str]:
+    [field] = sent(keeper, headers, **extensions)
+    assert len(field) <= MAX_FIELD_BYTES
+    return [pair.partition("=")[0] for pair in field.split("; ")]
+
+
+def test_a_field_is_as_long_as_servers_take_and_no_longer(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
+    full = CookieKeeper(jar_of(4000, 4000, MAX_FIELD_BYTES - 8004))
+    assert sent(full)[0] == "; ".join(f"{cookie.name}={cookie.value}" for cookie in full.jar or ())
+    assert len(sent(full)[0]) == MAX_FIELD_BYTES
+    assert not caplog.messages
+    assert names_sent(CookieKeeper(jar_of(4000, 4000, MAX_FIELD_BYTES - 8003))) == ["a0", "a1"]
+    assert names_sent(CookieKeeper(jar_of(4000, 4000, 187, 186))) == ["a0", "a1", "a3"]
+    # What comes first goes first, and what is small finds a place.
+    assert names_sent(CookieKeeper(jar_of(4000, 10, 4000, 4000, 10))) == ["a0", "a1", "a2", "a4"]
+    assert caplog.messages == ["left out 1 cookies for www.example.com: the field has more than 8190 bytes"] * 3
+
+
+def test_what_was_given_with_the_call_is_sent_whatever_its_size() -> None:
+    keeper = CookieKeeper(jar_of(4000, 3000, 10))
+    assert names_sent(keeper, {"Cookie": "h=" + "x" * 1000}, cookies={"c": "y" * 1000}, default_cookies={"d": "z"}) == [
+        *("h", "c", "a0", "a2", "d")
+    ]
+    [field] = sent(keeper, {"Cookie": "h=" + "x" * 8000}, cookies={"c": "y" * 4000}, default_cookies={"d": "z" * 4000})
+    assert [pair[:1] for pair in field.split("; ")] == ["h", "c", "d"]
+    # A jar of the call's own is a jar.
+    assert names_sent(keeper, cookies=jar_of(4000, 4000, 180)) == ["a0", "a1", "a2"]
+    assert names_sent(CookieKeeper(), cookies=jar_of(4000, 4000, 190, 180)) == ["a0", "a1", "a3"]
+
+
+def test_a_field_that_has_no_room_for_any_cookie_is_left_as_it_is() -> None:
+    request = Request("GET", URL, headers={"Cookie": "h=" + "x" * 8185})
+    assert CookieKeeper(jar_of(10)).add(request) is request
+
+
+def test_a_cookie_without_a_name_takes_its_value_and_no_more() -> None:
+    jar = jar_of(4000, 4000, 187)
+    jar.set_cookie(Cookie("", "x" * 186, domain="www.example.com"))
+    assert names_sent(CookieKeeper(jar)) == ["a0", "a1", "x" * 186]
 
 
 def test_unbound_cookies_are_left_to_the_call(keeper: CookieKeeper) -> None:

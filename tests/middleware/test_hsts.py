@@ -345,7 +345,7 @@ async def test_a_file_that_cannot_be_used_is_named_with_the_line(
 
 
 async def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiosock.middleware.hsts.MAX_FILE_BYTES", 3)
+    monkeypatch.setattr("aiosock.message.file.MAX_FILE_BYTES", 3)
     (tmp_path / "big").write_bytes(b"abcd")
     with pytest.raises(UsageError, match="big' has more than 3 bytes"):
         await HSTS().load(tmp_path / "big")

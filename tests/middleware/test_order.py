@@ -11,7 +11,7 @@ from aiosock.errors import AiosockError
 from aiosock.message.jar import CookieJar
 from aiosock.message.request import Request
 from aiosock.message.response import Response
-from aiosock.middleware.chain import Middleware, Send
+from aiosock.middleware.chain import Lifetime, Middleware, Send
 from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.order import arrange
 from aiosock.middleware.redirect import Redirects
@@ -71,7 +71,7 @@ SITES: list[Site] = [plain, setting, moving, moving_away, failing, endless]
 async def asked(site: Site, request: Request, own: list[Middleware], twice: bool) -> list[object]:
     """What a client makes of a site: answers, errors, cookies, and all that was sent."""
     jar, recorder = CookieJar(clock=lambda: 1e9), Recorder(site)
-    send = arrange(Redirects(True, 5), own, CookieKeeper(jar), recorder.send)
+    send = arrange(Redirects(True, 5), own, CookieKeeper(jar), Lifetime(), recorder.send)
     seen: list[object] = []
     for _ in range(1 + twice):
         try:
@@ -119,7 +119,7 @@ async def test_the_order() -> None:
             return Response(401, headers={"Set-Cookie": f"n={number}"}, request=request)
         return Response(302, headers={"Location": "/end"}, request=request)
 
-    send = arrange(Redirects(True, 5), [own], CookieKeeper(jar), transport)
+    send = arrange(Redirects(True, 5), [own], CookieKeeper(jar), Lifetime(), transport)
     response = await send(Request("GET", "http://h/", extensions={"auth": auth}))
     assert response.status_code == 200
     assert log == [
@@ -144,5 +144,7 @@ async def test_credentials_go_where_a_middleware_sends_a_request() -> None:
     async def elsewhere(request: Request, next: Send) -> Response:
         return await next(request.replace(url="http://elsewhere/"))
 
-    await arrange(Redirects(True, 5), [elsewhere], CookieKeeper(jar), recorder.send)(Request("GET", "http://h/"))
+    await arrange(Redirects(True, 5), [elsewhere], CookieKeeper(jar), Lifetime(), recorder.send)(
+        Request("GET", "http://h/")
+    )
     assert recorder.sent == [("GET", "http://elsewhere/", [("Cookie", "there=1")])]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import sys
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiosock.config import Retry
-from aiosock.errors import PoolTimeout, ReadError, UsageError
+from aiosock.errors import ClientClosed, PoolTimeout, ReadError, UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware import rate as module
 from aiosock.middleware.auth import authenticate
-from aiosock.middleware.chain import compose
+from aiosock.middleware.chain import Lifetime, compose
 from aiosock.middleware.rate import LEAST_SHARE, MAX_PAUSE_SECONDS, Gate, RateLimit, parse_rate
 from aiosock.middleware.redirect import Redirects
 from aiosock.middleware.retry import Retries
@@ -133,6 +135,80 @@ async def test_nobody_slips_in_just_as_the_turn_of_another_comes() -> None:
     assert it.times == [0, 1, 2]
 
 
+class LateLoop(ClockLoop):
+    """A loop whose timers come late by some seconds each."""
+
+    late = 0.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        select = self._selector.select  # type: ignore[attr-defined]  # asyncio's own
+
+        def late_select(timeout: float | None = None) -> Any:
+            ready = select(timeout)
+            if not ready and timeout:
+                self.now += self.late
+            return ready
+
+        self._selector.select = late_select  # type: ignore[attr-defined]  # as above
+
+
+def times_when_late(late: float, count: int, rate: float, burst: int = 1) -> list[float]:
+    """Return when requests go that all come at once, the timers being late by so much."""
+
+    async def main() -> list[float]:
+        asyncio.get_running_loop().late = late  # type: ignore[attr-defined]  # the loop's
+        it = shop(per_host=rate, burst=burst)
+        await asyncio.gather(*(it.ask() for _ in range(count)))
+        return it.times
+
+    with asyncio.Runner(loop_factory=LateLoop) as runner:
+        return runner.run(main())
+
+
+def test_what_a_timer_is_late_by_does_not_delay_who_comes_after() -> None:
+    assert times_when_late(0.03, 6, 10) == [0, 0.13, 0.23, 0.33, 0.43, 0.53]
+
+
+def test_of_a_timer_that_is_very_late_one_request_is_made_up_for() -> None:
+    assert times_when_late(0.55, 6, 10) == [0, 0.65, 0.65, 1.3, 1.3, 1.95]
+
+
+def test_a_slow_rate_makes_up_for_a_tenth_of_a_second_at_most() -> None:
+    assert times_when_late(0.5, 4, 1) == [0, 1.5, 2.9, 4.3]
+
+
+@given(late=st.floats(0, 2), rate=st.sampled_from([0.5, 1, 7.3, 30]), burst=st.integers(1, 3), count=st.integers(1, 12))
+def test_late_timers_let_one_request_more_go_at_most(late: float, rate: float, burst: int, count: int) -> None:
+    times = times_when_late(late, count, rate, burst)
+    for first, start in enumerate(times):
+        for last in range(first, count):
+            assert last - first + 1 <= burst + 1 + rate * (times[last] - start) + 1e-4
+
+
+@timed
+async def test_a_timer_that_is_a_little_early_lets_the_next_one_go() -> None:
+    it = shop(per_host="10/s")
+    await it.ask()
+    waiting = [it.ask(), it.ask()]
+    await asyncio.sleep(0.0999)
+    it.gate()._on_time(it.since + 0.1)
+    await asyncio.gather(*waiting)
+    assert it.times == [0, 0.0999, 0.2]
+
+
+@timed
+async def test_who_waited_for_others_is_not_taken_for_late() -> None:
+    it = shop(per_host="10/s", concurrency=1)
+    first = await it.ask()
+    waiting = [it.ask("1"), it.ask("2")]
+    await asyncio.sleep(5)
+    await first.close()
+    await (await waiting[0]).close()
+    await (await waiting[1]).close()
+    assert it.times == [0, 5, 5.1]
+
+
 @timed
 async def test_each_origin_has_its_own_rate() -> None:
     it = shop(per_host="1/h")
@@ -164,10 +240,13 @@ def test_what_is_no_rate_is_refused(value: Any) -> None:
     ("options", "message"),
     [
         ({}, "takes per_host or concurrency, but both are None"),
-        ({"per_host": 1, "burst": 0}, "burst takes a whole number of at least 1, not 0"),
-        ({"per_host": 1, "burst": 1.5}, "burst takes a whole number of at least 1, not 1.5"),
-        ({"concurrency": 0}, "concurrency takes a whole number of at least 1, not 0"),
-        ({"concurrency": True}, "concurrency takes a whole number of at least 1, not True"),
+        ({"per_host": 1, "burst": 0}, f"burst takes a whole number from 1 to {sys.maxsize}, not 0"),
+        ({"per_host": 1, "burst": 1.5}, f"burst takes a whole number from 1 to {sys.maxsize}, not 1.5"),
+        ({"per_host": 1, "burst": 10**400}, f"burst takes a whole number from 1 to {sys.maxsize}, not 10+"),
+        ({"concurrency": 0}, f"concurrency takes a whole number from 1 to {sys.maxsize}, not 0"),
+        ({"concurrency": True}, f"concurrency takes a whole number from 1 to {sys.maxsize}, not True"),
+        ({"concurrency": 10**400}, f"concurrency takes a whole number from 1 to {sys.maxsize}, not 10+"),
+        ({"per_host": 1, "clock": 5}, "clock takes a function that returns seconds, not 5"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
@@ -338,6 +417,51 @@ async def test_waiting_for_others_ends_with_the_deadline() -> None:
     await (await behind).close()
     assert it.site.paths == ["", "behind"]
     assert it.gate().at_rest
+
+
+@timed
+@pytest.mark.parametrize("limits", [{"per_host": "1/s"}, {"concurrency": 1}, {"per_host": "1/s", "concurrency": 1}])
+async def test_waits_end_with_the_life_of_their_client_and_others_go_on(limits: dict[str, Any]) -> None:
+    it = shop(**limits)
+    one, other = Lifetime(), Lifetime()
+    first = await it.ask()
+    waiting = [it.ask(path, lifetime=life) for path, life in (("1", one), ("2", other), ("3", one), ("4", other))]
+    await turns()
+    one.end()
+    for task in (waiting[0], waiting[2]):
+        with pytest.raises(ClientClosed, match=r"^the client was closed while the request waited$"):
+            await task
+    assert now() == it.since
+    await first.close()
+    await (await waiting[1]).close()
+    await (await waiting[3]).close()
+    assert it.site.paths == ["", "2", "4"]
+    if "per_host" in limits:
+        assert it.times == [0, 1, 2]
+    await asyncio.sleep(1)
+    assert it.gate().at_rest
+
+
+@timed
+@pytest.mark.parametrize("closed_first", [False, True])
+async def test_called_off_as_the_client_closes_leaves_nothing_behind(closed_first: bool) -> None:
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+    it = shop(concurrency=1)
+    life = Lifetime()
+    first = await it.ask()
+    waiting = it.ask(lifetime=life)
+    await turns()
+    if closed_first:
+        life.end()
+    waiting.cancel()
+    life.end()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    await first.close()
+    assert it.gate().at_rest
+    gc.collect()
+    assert not said
 
 
 @timed

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from multidict import CIMultiDict
 
 from aiosock.errors import (
     BodyNotReplayable,
@@ -17,48 +16,15 @@ from aiosock.errors import (
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.redirect import Redirects, redirected
+from tests.middleware.fakes import Server
 
 
-class Source:
-    """A body that nobody reads."""
-
-    def __init__(self) -> None:
-        self.trailers: CIMultiDict[str] | None = None
-        self.closed = False
-
-    async def receive(self) -> bytes:
-        raise AssertionError
-
-    def check_deadline(self) -> None:
-        pass
-
-    def lift_deadline(self) -> None:
-        raise AssertionError
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        raise AssertionError
-
-
-class Server:
+class Site(Server):
     """Answers with redirects, each a status and a Location, and then with 200."""
 
     def __init__(self, *answers: tuple[int, str] | Exception) -> None:
-        self.answers = list(answers)
-        self.requests: list[Request] = []
-        self.sources: list[Source] = []
-
-    async def __call__(self, request: Request) -> Response:
-        self.requests.append(request)
-        if not self.answers:
-            return Response(200, request=request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        self.sources.append(Source())
-        return Response(answer[0], headers={"Location": answer[1]}, request=request, source=self.sources[-1])
+        replies = [one if isinstance(one, Exception) else (one[0], {"Location": one[1]}) for one in answers]
+        super().__init__(*replies, 200)
 
     @property
     def targets(self) -> list[str]:
@@ -95,7 +61,7 @@ def following(location: str, request: Request | None = None, status: int = 302) 
 async def test_the_method_and_its_body(status: int, method: str, expected: str) -> None:
     headers = {"Content-Type": "a/b", "X": "y"}
     request = Request(method, "http://h/a", content=b"abc", headers=headers)
-    server = Server((status, "/b"))
+    server = Site((status, "/b"))
     response = await follow()(request, server)
     assert response.status_code == 200
     assert server.targets == [f"{method} http://h/a", f"{expected} http://h/b"]
@@ -111,7 +77,7 @@ async def test_the_method_and_its_body(status: int, method: str, expected: str) 
 
 @pytest.mark.parametrize("status", [307, 308])
 async def test_a_body_that_cannot_be_sent_again(status: int) -> None:
-    server = Server((status, "/b"))
+    server = Site((status, "/b"))
     request = Request("POST", "http://h/a", content=iter([b"a"]))
     with pytest.raises(BodyNotReplayable, match=f"{status} asks for the same body again"):
         await follow()(request, server)
@@ -120,7 +86,7 @@ async def test_a_body_that_cannot_be_sent_again(status: int) -> None:
 
 
 async def test_a_body_that_is_not_wanted_again_need_not_be_sent_again() -> None:
-    server = Server((303, "/b"))
+    server = Site((303, "/b"))
     response = await follow()(Request("POST", "http://h/a", content=iter([b"a"])), server)
     assert response.status_code == 200
 
@@ -129,7 +95,7 @@ async def test_a_body_that_is_not_wanted_again_need_not_be_sent_again() -> None:
 
 
 async def test_the_history_and_what_was_asked_last() -> None:
-    server = Server((301, "/b"), (302, "/c"), (307, "/d"))
+    server = Site((301, "/b"), (302, "/c"), (307, "/d"))
     response = await follow()(Request("GET", "http://h/a"), server)
     assert server.targets == ["GET http://h/a", "GET http://h/b", "GET http://h/c", "GET http://h/d"]
     assert [(one.status_code, str(one.url)) for one in response.history] == [
@@ -139,7 +105,9 @@ async def test_the_history_and_what_was_asked_last() -> None:
     ]
     assert str(response.url) == "http://h/d"
     assert response.next_request is None
-    assert all(source.closed for source in server.sources)
+    *redirects, last = server.sources
+    assert all(source.closed and not source.received for source in redirects)
+    assert not last.closed
 
 
 @pytest.mark.parametrize(
@@ -147,7 +115,7 @@ async def test_the_history_and_what_was_asked_last() -> None:
     [(True, None, True), (True, False, False), (False, None, False), (False, True, True)],
 )
 async def test_a_request_may_say_otherwise(always: bool, option: bool | None, followed: bool) -> None:
-    server = Server((302, "/b"))
+    server = Site((302, "/b"))
     extensions = {} if option is None else {"follow_redirects": option}
     response = await Redirects(always, 20)(Request("POST", "http://h/a", content=b"x", extensions=extensions), server)
     if followed:
@@ -163,14 +131,14 @@ async def test_a_request_may_say_otherwise(always: bool, option: bool | None, fo
 
 @pytest.mark.parametrize("location", ["myapp://callback?code=1", "http://", "http://h:x/", "a\0b"])
 async def test_an_unusable_location_that_is_not_followed_is_the_callers(location: str) -> None:
-    response = await Redirects(False, 20)(Request("GET", "http://h/a"), Server((302, location)))
+    response = await Redirects(False, 20)(Request("GET", "http://h/a"), Site((302, location)))
     assert response.headers["Location"] == location
     assert response.next_request is None
 
 
 @pytest.mark.parametrize("status", [200, 300, 304, 305, 306, 404])
 async def test_other_answers_are_no_redirects(status: int) -> None:
-    response = await follow()(Request("GET", "http://h/a"), Server((status, "/b")))
+    response = await follow()(Request("GET", "http://h/a"), Site((status, "/b")))
     assert response.status_code == status
     assert response.next_request is None
 
@@ -184,7 +152,7 @@ async def test_a_redirect_without_a_location_is_none() -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
 async def test_redirects_without_end(limit: int) -> None:
-    server = Server(*[(302, "/a?secret#secret")] * 100)
+    server = Site(*[(302, "/a?secret#secret")] * 100)
     with pytest.raises(TooManyRedirects) as caught:
         await follow(limit)(Request("GET", "http://h/a"), server)
     assert str(caught.value) == f"more than {limit} redirects; the last was to http://h/a [GET http://h/a]"
@@ -196,18 +164,18 @@ async def test_redirects_without_end(limit: int) -> None:
 
 
 async def test_as_many_redirects_as_the_limit_are_followed() -> None:
-    response = await follow(3)(Request("GET", "http://h/a"), Server(*[(302, "/a")] * 3))
+    response = await follow(3)(Request("GET", "http://h/a"), Site(*[(302, "/a")] * 3))
     assert len(response.history) == 3
 
 
 async def test_an_error_knows_which_request_failed() -> None:
-    server = Server((302, "http://other/"), ReadError("broken"))
+    server = Site((302, "http://other/"), ReadError("broken"))
     with pytest.raises(ReadError, match=r"\[GET http://other/\]"):
         await follow()(Request("GET", "http://h/a"), server)
     own = ReadError("broken")
     own.request = Request("GET", "http://third/")
     with pytest.raises(ReadError, match=r"\[GET http://third/\]"):
-        await follow()(Request("GET", "http://h/a"), Server((302, "http://other/"), own))
+        await follow()(Request("GET", "http://h/a"), Site((302, "http://other/"), own))
 
 
 # Where to
@@ -281,7 +249,7 @@ def test_a_fragment_is_inherited(url: str, location: str, fragment: str) -> None
     ],
 )
 async def test_a_location_that_cannot_be_requested(location: str) -> None:
-    server = Server((302, location))
+    server = Site((302, location))
     request = Request("GET", "https://h/a")
     with pytest.raises(RemoteProtocolError, match="302 redirects to what cannot be requested: the URL") as caught:
         await follow()(request, server)
@@ -347,11 +315,55 @@ def test_credentials_stay_with_their_origin(url: str, location: str, kept: bool)
 
 
 async def test_credentials_do_not_come_back() -> None:
-    server = Server((302, "http://other/"), (302, "http://h/"))
+    server = Site((302, "http://other/"), (302, "http://h/"))
     extensions = {"auth": print, "cookies": {"a": "b"}}
     await follow()(Request("GET", "http://user:pass@h/", headers={"Cookie": "c=d"}, extensions=extensions), server)
     kept = [("Authorization" in one.headers, "Cookie" in one.headers, *one.extensions) for one in server.requests]
     assert kept == [(True, True, "auth", "cookies"), (False, False), (False, False)]
+
+
+@pytest.mark.parametrize(
+    ("given", "sent", "kept"),
+    [
+        ([("Cookie", "a=1")], [("Cookie", "a=1")], True),
+        ([("Cookie", "a=1")], [("Cookie", "a=1; b=2")], True),
+        ([("Cookie", "a=1"), ("Cookie", "b=2")], [("Cookie", "a=1"), ("Cookie", "b=2")], True),
+        ([("Cookie", "a=1"), ("Cookie", ""), ("Cookie", "b=2")], [("Cookie", "a=1; b=2; c=3")], True),
+        ([("Authorization", "s")], [("Authorization", "s")], True),
+        # What is there is another's, and only looks like it.
+        ([("Cookie", "a=1")], [("Cookie", "a=10")], False),
+        ([("Cookie", "a=1"), ("Cookie", "b=2")], [("Cookie", "a=1; c=3")], False),
+        ([("Cookie", ""), ("Cookie", "b=2")], [("Cookie", "c=3")], False),
+        ([("Cookie", ""), ("Cookie", "b=2")], [], False),
+        ([("Cookie", "")], [("Cookie", "c=3")], False),
+        ([("Authorization", "s")], [("Authorization", "secret")], False),
+        ([("Authorization", ""), ("Authorization", "s")], [], False),
+        ([("Proxy-Authorization", "s")], [], False),
+        ([("Host", "h")], [("Host", "h")], False),
+    ],
+)
+def test_only_what_a_middleware_took_along_goes_on_from_there(
+    given: list[tuple[str, str]], sent: list[tuple[str, str]], kept: bool
+) -> None:
+    asked = Request("GET", "http://other/", headers=sent)
+    response = Response(302, headers={"Location": "/x"}, request=asked)
+    second = redirected(Request("GET", "http://h/", headers=given), response)
+    assert str(second.url) == "http://other/x"
+    assert list(second.headers.items()) == (given if kept else [])
+
+
+def test_a_middlewares_own_credentials_for_elsewhere_do_not_stand_for_those_of_the_call() -> None:
+    own = {"auth": print, "cookies": {"a": "b"}, "default_cookies": {"c": "d"}, "server_name": "h"}
+    request = Request("GET", "http://h/", extensions=own)
+    for extensions, kept in (
+        (own, own),
+        ({**own, "auth": repr, "cookies": {}}, {"default_cookies": {"c": "d"}, "server_name": "h"}),
+        (dict.fromkeys(own), {}),
+        ({}, {}),
+    ):
+        asked = Request("GET", "http://other/", extensions=extensions)
+        second = redirected(request, Response(302, headers={"Location": "/x"}, request=asked))
+        assert second.extensions == kept
 
 
 @pytest.mark.parametrize("location", ["http://u:p@h/x", "http://u:p@other/x"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import ssl
@@ -19,6 +20,7 @@ from aiosock.errors import (
     Attempt,
     BlockedAddress,
     CircuitOpen,
+    ClientClosed,
     ConnectError,
     ConnectTimeout,
     DecodingError,
@@ -43,11 +45,11 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware import retry as module
 from aiosock.middleware.auth import authenticate
-from aiosock.middleware.chain import compose
+from aiosock.middleware.chain import Lifetime, compose
 from aiosock.middleware.redirect import Redirects
-from aiosock.middleware.retry import RESERVE, Retries, full_jitter, may_pass, pseudorandom
+from aiosock.middleware.retry import MAX_KEPT_BYTES, RESERVE, Retries, full_jitter, may_pass, pseudorandom
 from aiosock.middleware.schemes import DigestAuth
-from tests.middleware.fakes import Server
+from tests.middleware.fakes import Server, Source
 from tests.pool.fakes import timed
 
 EPOCH = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
@@ -79,12 +81,12 @@ class Watch:
 
 
 @timed
-async def test_an_answer_that_may_pass_is_tried_again_and_closed() -> None:
+async def test_an_answer_that_may_pass_is_read_and_tried_again() -> None:
     server, watch = Server(503, 429, 200), Watch()
     response = await retries()(get(), server)
     assert response.status_code == 200
     assert await response.read() == b"answer 3"
-    assert [source.closed for source in server.sources] == [True, True, False]
+    assert all(source.received for source in server.sources)
     assert response.extensions["attempts"] == (
         Attempt(1, 503, None, 0.0),
         Attempt(2, 429, None, 0.25),
@@ -121,15 +123,15 @@ async def test_an_error_that_is_not_tried_again_has_its_one_attempt() -> None:
 
 
 @timed
-@pytest.mark.parametrize("tries", [1, 2])
+@pytest.mark.parametrize("tries", [1, 2, 3])
 async def test_no_error_is_kept_by_a_cycle(tries: int) -> None:
     errors: list[weakref.ref[ReadError]] = []
 
     async def failing(request: Request) -> Response:
         if len(errors) == 1 and tries == 2:
-            # The first is gone as soon as the wait after it is over.
-            assert errors[0]() is None
             return Response(200, request=request)
+        if len(errors) == 1 and tries == 3:
+            raise PoolTimeout("late")
         error = ReadError("broke")
         errors.append(weakref.ref(error))
         try:
@@ -140,7 +142,7 @@ async def test_no_error_is_kept_by_a_cycle(tries: int) -> None:
     try:
         await retries(Retry(tries))(get(), failing)
     except ReadError:
-        assert tries == 1
+        assert tries != 2
     assert errors[0]() is None
 
 
@@ -384,6 +386,12 @@ async def test_what_is_no_retry_is_refused() -> None:
         await retries()(get(retry="often"), Server(200))
 
 
+@pytest.mark.parametrize("name", ["random", "clock", "on_retry"])
+def test_what_cannot_be_called_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^Retries: {name} takes a function.* not 5$"):
+        Retries(3, **{name: 5})
+
+
 @timed
 async def test_whoever_wants_to_know_is_told_before_each_wait() -> None:
     told: list[tuple[str, Attempt, float, float]] = []
@@ -408,7 +416,182 @@ async def test_cancelled_in_a_wait_it_ends_at_once() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert watch.passed == 1
-    assert [source.closed for source in server.sources] == [True]
+    assert [source.received for source in server.sources] == [True]
+
+
+@timed
+@pytest.mark.parametrize("closed_first", [False, True])
+async def test_called_off_in_a_wait_as_the_client_closes_leaves_nothing_behind(closed_first: bool) -> None:
+    said: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+    life = Lifetime()
+    task = asyncio.ensure_future(retries()(get(lifetime=life), Server(after("100"))))
+    await asyncio.sleep(1)
+    if closed_first:
+        life.end()
+    task.cancel()
+    life.end()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    del task
+    gc.collect()
+    assert not said
+
+
+@timed
+async def test_a_wait_ends_with_the_life_of_the_client() -> None:
+    life, watch = Lifetime(), Watch()
+    task = asyncio.ensure_future(retries()(get(lifetime=life), Server(after("100"))))
+    await asyncio.sleep(1)
+    life.end()
+    with pytest.raises(ClientClosed):
+        await task
+    assert watch.passed == 1
+
+
+# Where a retry is not let out
+
+
+REFUSALS = [CircuitOpen("left alone"), PoolTimeout("too late")]
+
+
+@timed
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: type(error).__name__)
+async def test_the_answer_before_it_is_the_callers(refusal: RequestError, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
+    server = Server(503, 502, refusal)
+    response = await retries(Retry(9))(get(), server)
+    assert response.status_code == 502
+    assert response.content == await response.read() == b"answer 2"
+    assert [attempt.status_code for attempt in response.extensions["attempts"]] == [503, 502]
+    assert len(server.requests) == 3
+    assert caplog.messages == [f"no retry to h: {type(refusal).__name__}"]
+
+
+@timed
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: type(error).__name__)
+async def test_the_error_before_it_is_the_callers(refusal: RequestError) -> None:
+    cause = OSError("reset")
+    error = ReadError("broke")
+    error.__cause__ = cause
+    with pytest.raises(ReadError, match="broke") as caught:
+        await retries(Retry(9))(get(), Server(503, error, refusal))
+    assert caught.value is error
+    assert caught.value.__cause__ is cause
+    assert [(one.number, one.status_code) for one in caught.value.attempts] == [(1, 503), (2, None)]
+
+
+@timed
+async def test_a_refusal_of_another_kind_is_raised() -> None:
+    with pytest.raises(BlockedAddress) as caught:
+        await retries()(get(), Server(503, BlockedAddress("moved")))
+    assert [attempt.status_code for attempt in caught.value.attempts] == [503, None]
+
+
+class Once(Source):
+    """A body of one piece, which may be aborted."""
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+class Endless(Once):
+    """A body of pieces, each after a while."""
+
+    def __init__(self, piece: bytes, seconds: float) -> None:
+        super().__init__()
+        self.piece = piece
+        self.seconds = seconds
+
+    async def receive(self) -> bytes:
+        await asyncio.sleep(self.seconds)
+        return self.piece
+
+
+@timed
+@pytest.mark.parametrize(
+    ("source", "passed", "reason"),
+    [
+        (Endless(b"x" * 1000, 0), 3, "ContentTooLarge"),
+        (Endless(b"x", 0.1), 3, "TimeoutError"),
+        (Endless(b"x", 100), 3, "TimeoutError"),
+    ],
+)
+async def test_a_large_or_slow_answer_is_given_up_and_the_refusal_raised(
+    source: Endless, passed: float, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "aiosock")
+    answers: list[Response] = []
+
+    async def server(request: Request) -> Response:
+        if answers:
+            raise CircuitOpen("left alone")
+        answers.append(Response(503, headers={"Retry-After": "3"}, request=request, source=source))
+        answers[0].max_content_bytes = 5_000_000
+        return answers[0]
+
+    watch = Watch()
+    with pytest.raises(CircuitOpen) as caught:
+        await retries()(get(), server)
+    assert [attempt.status_code for attempt in caught.value.attempts] == [503, None]
+    assert source.closed
+    assert answers[0].max_content_bytes == 5_000_000
+    assert watch.passed == passed
+    assert caplog.messages == [f"the body of a 503 is given up: {reason}"]
+
+
+@timed
+@pytest.mark.parametrize(("size", "kept"), [(MAX_KEPT_BYTES, True), (MAX_KEPT_BYTES + 1, False)])
+@pytest.mark.parametrize("limit", [None, 10**9])
+async def test_so_much_of_an_answer_is_kept(size: int, kept: bool, limit: int | None) -> None:
+    source = Once(b"x" * size)
+
+    async def server(request: Request) -> Response:
+        if source.received:
+            raise PoolTimeout("late")
+        response = Response(503, request=request, source=source)
+        response.max_content_bytes = limit
+        return response
+
+    if kept:
+        assert len((await retries()(get(), server)).content) == size
+    else:
+        with pytest.raises(PoolTimeout):
+            await retries()(get(), server)
+        assert source.closed
+
+
+@timed
+async def test_an_answer_that_somebody_began_to_read_is_given_up() -> None:
+    source = Source(b"x")
+
+    async def server(request: Request) -> Response:
+        if source.received:
+            assert source.closed
+            raise CircuitOpen("left alone")
+        response = Response(503, request=request, source=source)
+        await anext(response.iter_bytes())
+        return response
+
+    with pytest.raises(CircuitOpen):
+        await retries()(get(), server)
+
+
+@timed
+async def test_the_limit_on_bodies_holds_for_what_is_kept() -> None:
+    source = Endless(b"x" * 1000, 0)
+
+    async def server(request: Request) -> Response:
+        if source.closed:
+            return Response(200, request=request)
+        response = Response(503, request=request, source=source)
+        response.max_content_bytes = 1000
+        source.seconds = 0.01
+        return response
+
+    watch = Watch()
+    assert (await retries(Retry(2, backoff=0))(get(), server)).status_code == 200
+    assert watch.passed == pytest.approx(0.02)
 
 
 # The budget

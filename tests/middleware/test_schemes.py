@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import re
 import threading
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
@@ -208,6 +209,18 @@ async def test_two_realms_of_one_origin() -> None:
 
 
 CHALLENGE = 'Digest realm="r", nonce="{}", qop="auth", stale={}'
+
+
+async def test_a_server_whose_nonces_go_stale_three_times_is_answered_again() -> None:
+    async def server(request: Request) -> Response:
+        requests.append(request)
+        challenge = CHALLENGE.format(len(requests), "true")
+        return Response(401 if len(requests) < 5 else 200, headers={"WWW-Authenticate": challenge}, request=request)
+
+    requests: list[Request] = []
+    assert await get(DigestAuth("u", "p"), server) == 200
+    said = [re.findall('nonce="(.)"', request.headers.get("Authorization", "")) for request in requests]
+    assert said == [[], ["1"], ["2"], ["3"], ["4"]]
 
 
 async def test_a_server_that_calls_every_nonce_stale() -> None:

@@ -303,7 +303,18 @@ def test_attributes_are_kept() -> None:
 
 @pytest.mark.parametrize(
     "domain",
-    ["other.com", "ample.com", "a.www.example.com", "www.example.com.", "..example.com", "example.com/", "\xe9.com"],
+    [
+        *(
+            "other.com",
+            "ample.com",
+            "a.www.example.com",
+            "www.example.com.",
+            "..example.com",
+            "example.com/",
+            "\xe9.com",
+        ),
+        *("www..example.com", ".  example.com", "example.com .", '"example.com"', "example.com:443", "a; Domain=b.c"),
+    ],
 )
 def test_a_foreign_domain_is_refused(domain: str) -> None:
     assert accepted(f"a=b; Domain={domain}") == "its Domain does not cover the host"
