@@ -24,8 +24,8 @@ from aiosock.protocol.cache import SAFE_METHODS
 
 MIB: Final = 1024 * 1024
 
-# How long one may take is one's own, and what stands in the chain is seen there.
-_NOT_COMPARED: Final = ("deadline", "middleware", "retry")
+# A call's number and how long it may take are its own, and what stands in the chain is seen there.
+_NOT_COMPARED: Final = ("call", "deadline", "middleware", "retry")
 
 _Key: TypeAlias = tuple[str, str, str, tuple[tuple[str, str], ...]]
 

@@ -269,6 +269,23 @@ async def test_a_total_holds_for_each_who_shares_an_exchange(joined: int) -> Non
         await settled(client)
 
 
+async def test_requests_share_an_exchange_also_where_somebody_listens() -> None:
+    heard: list[object] = []
+
+    async def script(peer: Peer) -> None:
+        while await peer.read_request():
+            await peer.send(fresh(b"shared"))
+
+    async with (
+        Server(script) as server,
+        checked_client(middleware=[Coalesce()], on_event=heard.append) as client,
+    ):
+        answers = await asyncio.gather(*(client.get(server.url) for _ in range(3)))
+        assert [answer.text for answer in answers] == ["shared"] * 3
+        assert len(server.requests) == 1
+        assert heard
+
+
 async def test_a_host_that_asks_for_https_is_reached_over_it_from_then_on(
     server_context: SSLContext, ca_file: str
 ) -> None:
