@@ -305,8 +305,10 @@ async def test_timeouts_in_a_body_are_told_the_same_gathered_or_not(came: int, r
             (Timeout(0.05, read=9), 0.05, "^the request took longer than 0.05 s in all; it was reading the body "),
         ):
             connection, owner = await connect(server, portable), Owner()
-            deadline = asyncio.get_running_loop().time() + total
-            answer = await start(connection, Request("GET", server.url), owner, timeout, deadline).begin()
+            exchange = start(connection, Request("GET", server.url), owner)
+            answer = await exchange.begin()
+            # From here on, so that the head has all the time that it takes to come.
+            exchange._timeout, exchange._deadline = timeout, asyncio.get_running_loop().time() + total
             kind = aiosock.ReadTimeout if total == math.inf else aiosock.TotalTimeout
             with pytest.raises(kind, match=message):
                 await read(answer)

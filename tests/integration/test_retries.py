@@ -288,7 +288,7 @@ async def test_a_stream_holds_its_place_until_it_is_left() -> None:
         async with client.stream("GET", server.url):
             waiting = asyncio.create_task(client.get(server.url))
             with pytest.raises(aiosock.PoolTimeout, match="1 under way, 1 waiting"):
-                await client.get(server.url, timeout=0.05)
+                await client.get(server.url, timeout=0.5)
             assert len(server.requests) == 1
         assert (await waiting).text == "ok"
         task = asyncio.create_task(client.get(server.url))
