@@ -12,8 +12,10 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from aiosock.client.client import Client, StreamContext, Transport
+from aiosock.client.client import Client
 from aiosock.client.options import RequestOptions
+from aiosock.client.sender import StreamContext
+from aiosock.client.transport import Transport
 from aiosock.config import Limits
 from aiosock.message.body import JSONEncoder
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
