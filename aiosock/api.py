@@ -18,12 +18,15 @@ from aiosock.client.sender import StreamContext
 from aiosock.client.transport import Transport
 from aiosock.config import Limits
 from aiosock.message.body import JSONEncoder
+from aiosock.message.late import late
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.network.dns import Resolver
 from aiosock.network.tls import Cert, Verify
 
 if TYPE_CHECKING:
     from yarl import URL
+else:
+    URL = late("yarl", "URL")
 
 T = TypeVar("T")
 

@@ -38,6 +38,7 @@ from aiosock.config import Limits, Retry, Timeout, as_retry, as_timeout
 from aiosock.message import url as urls
 from aiosock.message.body import JSONEncoder
 from aiosock.message.iteration import MAX_EVENT_BYTES
+from aiosock.message.late import late
 from aiosock.message.request import HeadersInput, Request, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.middleware.auth import Auth, AuthInput, as_auth
@@ -57,6 +58,14 @@ if TYPE_CHECKING:
     from aiosock.connection.guard import Guard
     from aiosock.message.cookies import Cookies, CookiesInput
     from aiosock.message.trace import Listener
+else:
+    URL = late("yarl", "URL")
+    EventStream = late("aiosock.client.events", "EventStream")
+    ProxyInput = late("aiosock.client.proxies", "ProxyInput")
+    Guard = late("aiosock.connection.guard", "Guard")
+    Cookies = late("aiosock.message.cookies", "Cookies")
+    CookiesInput = late("aiosock.message.cookies", "CookiesInput")
+    Listener = late("aiosock.message.trace", "Listener")
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,6 +14,7 @@ from aiosock.config import Retry, Timeout, as_retry, as_timeout
 from aiosock.errors import UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData
+from aiosock.message.late import late
 from aiosock.message.request import HeadersInput
 from aiosock.message.response import Response
 from aiosock.middleware.auth import AuthInput, as_auth
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from aiosock.connection.proxy import Proxy
     from aiosock.message.cookies import CookiesInput
     from aiosock.message.multipart import Files
+else:
+    ProxyInput = late("aiosock.client.proxies", "ProxyInput")
+    Guard = late("aiosock.connection.guard", "Guard")
+    CookiesInput = late("aiosock.message.cookies", "CookiesInput")
+    Files = late("aiosock.message.multipart", "Files")
 
 F = TypeVar("F", bound=Callable[..., Any] | None)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from multidict import CIMultiDict, istr
 
@@ -43,12 +43,11 @@ def default_headers(own: HeadersInput | None) -> CIMultiDict[str]:
 
 def check_params(params: urls.Params | None) -> urls.Params | None:
     """Return ``params`` for many requests, once it is seen that they can be encoded."""
-    if isinstance(params, Iterator):
-        # It would give its pairs to the first request, and none to the others.
-        params = list(params)
-    if params is not None:
-        urls.encode_params(params)
-    return params
+    # An iterator would give its pairs to the first request, and none to the others.
+    lasting: Any = list(params) if isinstance(params, Iterator) else params
+    if lasting is not None:
+        urls.encode_params(lasting)
+    return cast("urls.Params | None", lasting)
 
 
 def check_limits(limits: Limits | None) -> Limits:

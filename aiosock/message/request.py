@@ -15,11 +15,15 @@ from aiosock.errors import InvalidHeader, UsageError
 from aiosock.message import body as bodies
 from aiosock.message import url as urls
 from aiosock.message.body import Body, BytesBody, Content, FormData, JSONEncoder
+from aiosock.message.late import late
 
 if TYPE_CHECKING:
     from yarl import URL
 
     from aiosock.message.multipart import Files
+else:
+    URL = late("yarl", "URL")
+    Files = late("aiosock.message.multipart", "Files")
 
 HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 

@@ -25,6 +25,7 @@ from aiosock.message.iteration import (
     LineIterator,
     TextIterator,
 )
+from aiosock.message.late import late
 from aiosock.message.request import HeadersInput, Request, make_headers
 from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.protocol.http1.events import ResponseStarted
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from aiosock.message.cookies import Cookies
+else:
+    timedelta = late("datetime", "timedelta")
+    URL = late("yarl", "URL")
+    Cookies = late("aiosock.message.cookies", "Cookies")
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 ERROR_BODY_CHARACTERS: Final = 200

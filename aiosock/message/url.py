@@ -15,9 +15,12 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from aiosock.errors import InvalidURL, UsageError
+from aiosock.message.late import late
 
 if TYPE_CHECKING:
     from yarl import URL
+else:
+    URL = late("yarl", "URL")
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_CACHED_URLS: Final = 1024
