@@ -104,11 +104,16 @@ class FileBody(Body):
         # What inherits from these may give other bytes than those of the file.
         if type(file) not in (io.FileIO, io.BufferedReader, io.BufferedRandom) or self.length is None:
             return None
-        if type(getattr(file, "raw", file)) is not io.FileIO or not file.readable():
-            return None
-        if type(file) is io.BufferedRandom:
-            file.flush()
-        return os.dup(file.fileno())
+        try:
+            if type(getattr(file, "raw", file)) is not io.FileIO or not file.readable():
+                return None
+            if type(file) is io.BufferedRandom:
+                file.flush()
+            return os.dup(file.fileno())
+        except (OSError, ValueError):
+            # Another thread may close it at any time.
+            _refuse_closed(file)
+            raise
 
     @property
     def start(self) -> int:
@@ -130,7 +135,7 @@ class FileBody(Body):
         while True:
             try:
                 read = await self._read_in_thread() if self._in_thread else file.read(FILE_PIECE_BYTES)
-            except ValueError:
+            except (OSError, ValueError):
                 _refuse_closed(file)
                 raise
             # Checked before it is taken for the end: a file that would block gives None.

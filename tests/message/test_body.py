@@ -292,12 +292,42 @@ async def test_a_file_that_is_closed_half_way_is_an_error_and_no_end() -> None:
         await anext(pieces)
 
 
-async def test_what_else_a_file_raises_is_its_own() -> None:
+@pytest.mark.parametrize("error", [ValueError, OSError])
+async def test_a_file_that_is_closed_while_it_is_read_is_an_error_of_ours(error: type[Exception]) -> None:
+    class Raced(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.close()
+            raise error("bad file descriptor")
+
+    with pytest.raises(UsageError, match="^content: the file is closed"):
+        await read(make_body(Raced(b"abc")))
+
+
+def test_a_file_that_is_closed_by_another_thread_has_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    file = (tmp_path / "file").open("rb")
+    body = make_body(file)
+    assert isinstance(body, FileBody)
+    dup = os.dup
+
+    def closed_before(descriptor: int) -> int:
+        file.close()
+        return dup(descriptor)
+
+    monkeypatch.setattr("os.dup", closed_before)
+    with pytest.raises(UsageError, match="^content: the file is closed"):
+        body.descriptor()
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+async def test_what_else_a_file_raises_is_its_own(error: type[Exception]) -> None:
     class Strange(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
-            raise ValueError("strange")
+            raise error("strange")
 
-    with pytest.raises(ValueError, match="^strange$"):
+    with pytest.raises(error, match="^strange$"):
         await read(make_body(Strange(b"abc")))
 
 
