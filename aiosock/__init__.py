@@ -68,8 +68,9 @@ from aiosock.version import __version__
 
 if TYPE_CHECKING:
     from aiosock.api import delete, get, head, options, patch, post, put, query, request, run, stream
-    from aiosock.client.client import Client, Transport
+    from aiosock.client.client import Client
     from aiosock.client.events import EventStream
+    from aiosock.client.transport import Transport
     from aiosock.config import Limits, Retry, Timeout
     from aiosock.connection.guard import Guard
     from aiosock.connection.proxy import Proxy
@@ -187,7 +188,8 @@ if not TYPE_CHECKING:
         **dict.fromkeys(
             ("delete", "get", "head", "options", "patch", "post", "put", "query", "request", "run", "stream"), "api"
         ),
-        **dict.fromkeys(("Client", "Transport"), "client.client"),
+        "Client": "client.client",
+        "Transport": "client.transport",
         **dict.fromkeys(("Limits", "Retry", "Timeout"), "config"),
         "EventStream": "client.events",
         "ServerSentEvent": "protocol.eventstream",

@@ -12,16 +12,21 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from aiosock.client.client import Client, StreamContext, Transport
+from aiosock.client.client import Client
 from aiosock.client.options import RequestOptions
+from aiosock.client.sender import StreamContext
+from aiosock.client.transport import Transport
 from aiosock.config import Limits
 from aiosock.message.body import JSONEncoder
+from aiosock.message.late import late
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.network.dns import Resolver
 from aiosock.network.trust import Cert, Verify
 
 if TYPE_CHECKING:
     from yarl import URL
+else:
+    URL = late("yarl", "URL")
 
 T = TypeVar("T")
 

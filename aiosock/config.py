@@ -22,23 +22,36 @@ DEFAULT_MAX_HEADERS = 1000
 IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 
 
+def shown(value: object) -> str:
+    """Return what a message says of a value that is none of those that can be used."""
+    return f"{value!r:.60}"
+
+
 def _check_seconds(owner: str, name: str, value: float | None, *, allow_zero: bool = False) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UsageError(f"{owner}: {name} takes a number of seconds or None, not {value!r}")
+    if not _is_number(value):
+        raise UsageError(f"{owner}: {name} takes a number of seconds or None, not {shown(value)}")
+    if not _has_length(value) and not (allow_zero and value == 0):
+        raise UsageError(f"{owner}: {name} must be greater than 0 seconds, not {shown(value)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _has_length(seconds: float) -> bool:
     # NaN is neither more nor less, and an int may be too great for a float.
-    if (not 0 <= value <= sys.float_info.max and value != math.inf) or (value == 0 and not allow_zero):
-        raise UsageError(f"{owner}: {name} must be greater than 0 seconds, not {value!r}")
+    return 0 < seconds <= sys.float_info.max or seconds == math.inf
 
 
 def _check_count(name: str, value: int | None, least: int, owner: str = "Limits") -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(f"{owner}: {name} takes a whole number or None, not {value!r}")
+        raise UsageError(f"{owner}: {name} takes a whole number or None, not {shown(value)}")
     if value < least:
-        raise UsageError(f"{owner}: {name} must be at least {least}, not {value!r}")
+        raise UsageError(f"{owner}: {name} must be at least {least}, not {shown(value)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,10 @@ def as_timeout(value: Timeout | float | None) -> Timeout:
         return value
     if value is None:
         return NO_TIMEOUT
+    if not _is_number(value):
+        raise UsageError(f"timeout: takes a Timeout, a number of seconds or None, not {shown(value)}")
+    if not _has_length(value):
+        raise UsageError(f"timeout: must be greater than 0 seconds, not {shown(value)}")
     return Timeout(value)
 
 
@@ -166,21 +183,23 @@ class Retry:
         _check_count("attempts", self.attempts, 1, "Retry")
         for name in ("backoff", "max_backoff"):
             if (value := getattr(self, name)) in (None, math.inf):
-                raise UsageError(f"Retry: {name} takes a number of seconds that end, not {value!r}")
+                raise UsageError(f"Retry: {name} takes a number of seconds that end, not {shown(value)}")
             _check_seconds("Retry", name, value, allow_zero=True)
         _check_seconds("Retry", "max_retry_after", self.max_retry_after, allow_zero=True)
         object.__setattr__(self, "statuses", as_statuses("Retry", self.statuses))
         methods = self.methods
-        if isinstance(methods, str) or not _all(methods, str) or not all(map(_is_method, methods)):
-            raise UsageError(f"Retry: methods takes a set of methods, not {methods!r}")
+        if isinstance(methods, (str, bytes)) or not _all(methods, str) or not all(map(_is_method, methods)):
+            raise UsageError(f"Retry: methods takes a set of methods, not {shown(methods)}")
         object.__setattr__(self, "methods", frozenset(methods))
         if not isinstance(self.respect_retry_after, bool):
-            raise UsageError(f"Retry: respect_retry_after is True or False, not {self.respect_retry_after!r}")
+            raise UsageError(f"Retry: respect_retry_after is True or False, not {shown(self.respect_retry_after)}")
         budget = self.budget
         if budget is not None and (
             isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 <= budget <= sys.float_info.max
         ):
-            raise UsageError(f"Retry: budget takes a number of retries per request, 0 or more, or None, not {budget!r}")
+            raise UsageError(
+                f"Retry: budget takes a number of retries per request, 0 or more, or None, not {shown(budget)}"
+            )
 
 
 def _is_method(name: str) -> bool:
@@ -209,7 +228,7 @@ def as_statuses(owner: str, value: object) -> frozenset[int]:
         UsageError: It is no collection of numbers from 200 to 999.
     """
     if not _all(value, int):
-        raise UsageError(f"{owner}: statuses takes a set of status codes, not {value!r}")
+        raise UsageError(f"{owner}: statuses takes a set of status codes, not {shown(value)}")
     statuses: frozenset[int] = frozenset(value)  # type: ignore[call-overload]  # just looked at
     for status in statuses:
         if not 200 <= status <= 999:
@@ -226,4 +245,8 @@ def as_retry(value: Retry | int | None) -> Retry | None:
     """
     if value is None or isinstance(value, Retry):
         return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"retry: takes a Retry, a number of attempts or None, not {shown(value)}")
+    if value < 1:
+        raise UsageError(f"retry: must be at least 1 attempt, not {shown(value)}")
     return Retry(value)

@@ -11,6 +11,7 @@ place of a "status".
 import argparse
 import asyncio
 import json
+import math
 from collections import deque
 
 from protego import Protego
@@ -107,6 +108,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.url.scheme not in ("http", "https") or not arguments.url.host:
         parser.error("a URL begins with http:// or https://")
+    if not 0 <= arguments.pause < math.inf:
+        parser.error("a pause is a number of seconds, 0 or more")
     aiosock.run(crawl(arguments.url.with_fragment(None), arguments.depth, arguments.pages, arguments.pause))
 
 

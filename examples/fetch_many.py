@@ -45,7 +45,10 @@ def main() -> None:
     parser.add_argument("urls", nargs="+", metavar="URL")
     parser.add_argument("--connections", type=int, default=10, help="the most connections at a time (10)")
     arguments = parser.parse_args()
-    sys.exit(0 if aiosock.run(fetch_all(arguments.urls, arguments.connections)) else 1)
+    try:
+        sys.exit(0 if aiosock.run(fetch_all(arguments.urls, arguments.connections)) else 1)
+    except aiosock.UsageError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ async def download(client: aiosock.Client, url: str, target: Path) -> int:
                     print(f"\r{size} of {total} bytes", end="", file=sys.stderr)
             part.replace(target)
         except BaseException:  # cancellation and Ctrl-C as well: the partial file goes, the error goes on
-            part.unlink()
+            part.unlink(missing_ok=True)
             raise
         finally:
             print(file=sys.stderr)

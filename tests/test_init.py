@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
+from types import FunctionType
+from typing import get_type_hints
 
 import pytest
 
@@ -58,6 +62,27 @@ def test_every_public_name_is_there_and_stays(name: str) -> None:
     assert name in dir(aiosock)
     value = getattr(aiosock, name)
     assert vars(aiosock)[name] is value
+
+
+def signatures() -> Iterator[tuple[str, FunctionType | type]]:
+    """Give the public functions and classes, and the public methods and properties of these."""
+    # Errors name what travels, which is above them; a proxy's URL is known to type checkers alone.
+    errors = {name for name in aiosock.__all__ if hasattr(aiosock.errors, name)}
+    for name in sorted(set(aiosock.__all__) - errors - {"Proxy"}):
+        public = getattr(aiosock, name)
+        if inspect.isfunction(public):
+            yield name, public
+        if inspect.isclass(public):
+            yield name, public
+        for method, value in vars(public).items() if inspect.isclass(public) else ():
+            function = value.fget if isinstance(value, property) else value
+            if inspect.isfunction(function) and (method == "__init__" or not method.startswith("_")):
+                yield f"{name}.{method}", function
+
+
+@pytest.mark.parametrize("function", [pytest.param(function, id=name) for name, function in signatures()])
+def test_the_types_of_a_signature_are_found_at_run_time(function: FunctionType | type) -> None:
+    assert get_type_hints(function).keys() >= inspect.get_annotations(function).keys()
 
 
 def test_every_public_name_can_be_imported_in_a_new_interpreter() -> None:

@@ -6,45 +6,46 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from json import loads
-from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack
 
 from multidict import CIMultiDict
 
-from aiosock.client.options import (
-    UNSET,
-    RequestOptions,
-    call_extensions,
-    check_bool,
-    check_extensions,
-    check_listener,
+from aiosock.client.defaults import Defaults
+from aiosock.client.options import UNSET, RequestOptions, check_bool, check_function, middlewares
+from aiosock.client.sender import Sender, StreamContext
+from aiosock.client.settings import (
+    check_encoding,
+    check_limits,
+    check_max_redirects,
+    check_params,
+    check_resolver,
+    check_transport,
+    check_way,
+    choose_listener,
     choose_proxies,
     default_headers,
-    middlewares,
-    override,
+    own_address,
+    socket_path,
 )
-from aiosock.client.transport import NetworkTransport
+from aiosock.client.transport import NetworkTransport, Transport
 from aiosock.config import Limits, Retry, Timeout, as_retry, as_timeout
-from aiosock.errors import Attempt, ClientClosed, RequestError, TimeoutException, TotalTimeout, UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import JSONEncoder
 from aiosock.message.iteration import MAX_EVENT_BYTES
-from aiosock.message.request import AUTHORIZATION, HeadersInput, Request, assemble, make_headers
+from aiosock.message.late import late
+from aiosock.message.request import HeadersInput, Request, make_headers
 from aiosock.message.response import DefaultEncoding, JSONDecoder, Response
 from aiosock.middleware.auth import Auth, AuthInput, as_auth
-from aiosock.middleware.chain import Lifetime, Middleware, Send
+from aiosock.middleware.chain import Middleware
 from aiosock.middleware.cookies import CookieKeeper
-from aiosock.middleware.order import arrange
 from aiosock.middleware.redirect import Redirects
-from aiosock.network.dns import Resolver, SystemResolver
+from aiosock.network.dns import Resolver
 from aiosock.network.trust import Cert, TLSSettings, Verify
 from aiosock.pool.pool import PoolStats
 
@@ -57,27 +58,19 @@ if TYPE_CHECKING:
     from aiosock.connection.guard import Guard
     from aiosock.message.cookies import Cookies, CookiesInput
     from aiosock.message.trace import Listener
-    from aiosock.middleware.retry import Retries
+else:
+    URL = late("yarl", "URL")
+    EventStream = late("aiosock.client.events", "EventStream")
+    ProxyInput = late("aiosock.client.proxies", "ProxyInput")
+    Guard = late("aiosock.connection.guard", "Guard")
+    Cookies = late("aiosock.message.cookies", "Cookies")
+    CookiesInput = late("aiosock.message.cookies", "CookiesInput")
+    Listener = late("aiosock.message.trace", "Listener")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-GRACE_SECONDS: Final = 0.05
-
 Answer: TypeAlias = Coroutine[Any, Any, Response]
 """What a request is awaited for."""
-
-
-_forks = 0
-"""How many forks this process has behind it: cheaper to ask than the system for the process, with every request."""
-
-
-def _count_fork() -> None:
-    global _forks
-    _forks += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_fork)
 
 
 def _coroutine_function(method: F) -> F:
@@ -87,18 +80,6 @@ def _coroutine_function(method: F) -> F:
     # Python 3.11 has no other way to say so.
     method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # known to asyncio alone
     return method
-
-
-class Transport(Protocol):
-    """What carries requests: the network, or something in its place."""
-
-    async def send(self, request: Request) -> Response:
-        """Return the response to a request, its body maybe not read."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of everything."""
-        ...
 
 
 class Client:
@@ -152,41 +133,7 @@ class Client:
     """
 
     # What is set on a client and changes nothing would be a mistake that nobody is told of.
-    __slots__ = (
-        "__weakref__",
-        "_auth",
-        "_base_origin",
-        "_base_url",
-        "_carry",
-        "_chain",
-        "_closed",
-        "_default_encoding",
-        "_forks",
-        "_given_transport",
-        "_guard",
-        "_headers",
-        "_json_decoder",
-        "_json_encoder",
-        "_keeper",
-        "_lifetime",
-        "_limits",
-        "_local_address",
-        "_loop",
-        "_middleware",
-        "_on_event",
-        "_process",
-        "_proxies",
-        "_raise_for_status",
-        "_redirects",
-        "_resolver",
-        "_retries",
-        "_retry",
-        "_timeout",
-        "_tls",
-        "_transport",
-        "_uds",
-        "params",
-    )
+    __slots__ = ("__weakref__", "_build", "_defaults", "_keeper", "_send", "_sender")
 
     def __init__(
         self,
@@ -217,77 +164,69 @@ class Client:
         json_decoder: JSONDecoder | None = None,
         raise_for_status: bool = False,
     ) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._process: int | None = None
-        self._forks = -1
-        self._transport: Transport | None = None
-        self._given_transport = transport
-        # What sends in the end, and what leads there.
-        self._carry: Send = _unbound
-        self._chain: Send = _unbound
-        self._closed = False
-        self._base_url = str(base_url)
-        self._base_origin = urls.parse_url(self._base_url).origin if self._base_url else None
-        self._headers = default_headers(headers)
-        self.params = params
-        self._timeout = Timeout() if timeout is UNSET else as_timeout(timeout)
-        self._limits = limits if limits is not None else Limits()
-        if not isinstance(self._limits, Limits):
-            raise UsageError(f"limits: takes a Limits, not {type(limits).__name__}")
-        if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
-            raise UsageError(f"max_redirects: must be a whole number from 0 on, not {max_redirects!r}")
-        self._redirects = Redirects(check_bool("follow_redirects", follow_redirects), max_redirects)
-        self._middleware = middlewares(middleware)
-        self._retry = as_retry(retry)
-        self._retries: Retries | None = None
-        self._lifetime = Lifetime()
-        check_listener(on_event)
-        if on_event is not None or logging.getLogger("aiosock.client").isEnabledFor(logging.DEBUG):
-            from aiosock.message.trace import logged
-
-            on_event = logged(on_event)
-        self._on_event = on_event
         self._keeper = CookieKeeper()
         if cookies is not None:
             self.cookies = cookies
-        self._auth = as_auth(auth)
-        self._tls = TLSSettings(verify, cert, trust_env)
-        self._resolver = resolver
-        if resolver is not None and not isinstance(resolver, Resolver):
-            raise UsageError(f"resolver: {type(resolver).__name__} has no method resolve")
-        self._local_address = (local_address, 0) if isinstance(local_address, str) else local_address
-        self._uds = os.fspath(uds) if uds is not None else None
-        self._proxies = choose_proxies(proxy, uds is not None, transport is not None, trust_env and guard is None)
-        self._guard = guard
-        if guard is not None:
-            self._refuse_what_is_unguarded(guard)
-        self._default_encoding = default_encoding
-        self._json_encoder = json_encoder
-        self._json_decoder = json_decoder or loads
-        self._raise_for_status = raise_for_status
-
-    def _refuse_what_is_unguarded(self, guard: Guard) -> None:
-        from aiosock.connection.guard import Guard
-
-        if not isinstance(guard, Guard):
-            raise UsageError(f"guard: takes a Guard, not {type(guard).__name__}")
-        if self._uds is not None:
-            raise UsageError(f"guard: cannot be kept over a Unix socket, whatever the URL's host (uds={self._uds!r})")
-        if self._given_transport is not None:
-            raise UsageError(
-                f"guard: cannot be kept by a transport of one's own, {type(self._given_transport).__name__}"
-            )
-        if self._proxies is not None and not guard.allow_proxy:
-            raise UsageError("guard: refuses proxy=, since names are then resolved elsewhere, unless allow_proxy=True")
+        self._defaults = Defaults(
+            base_url=base_url,
+            headers=default_headers(headers),
+            params=check_params(params),
+            auth=as_auth(auth),
+            timeout=Timeout() if timeout is UNSET else as_timeout(timeout),
+            on_event=choose_listener(on_event),
+            json_encoder=check_function("json_encoder", json_encoder),
+            keeper=self._keeper,
+        )
+        limits = check_limits(limits)
+        transport = check_transport(transport)
+        path = socket_path(uds)
+        trust_env = check_bool("trust_env", trust_env)
+        proxies = choose_proxies(proxy, path is not None, transport is not None, trust_env and guard is None)
+        check_way(guard, path, transport, proxies)
+        network = partial(
+            NetworkTransport,
+            limits=limits,
+            resolver=check_resolver(resolver),
+            tls=TLSSettings(verify, cert, trust_env),
+            local_address=own_address(local_address),
+            uds=path,
+            proxies=proxies,
+            guard=guard,
+        )
+        self._sender = Sender(
+            self._defaults.build,
+            transport,
+            network,
+            redirects=Redirects(check_bool("follow_redirects", follow_redirects), check_max_redirects(max_redirects)),
+            middleware=middlewares(middleware),
+            retry=as_retry(retry),
+            keeper=self._keeper,
+            default_encoding=check_encoding(default_encoding),
+            json_decoder=check_function("json_decoder", json_decoder) or loads,
+            max_content_bytes=limits.max_content_bytes,
+            raise_for_status=check_bool("raise_for_status", raise_for_status),
+        )
+        # The short roads.
+        self._build = self._defaults.build
+        self._send = self._sender.send
 
     @property
     def headers(self) -> CIMultiDict[str]:
         """Fields of every request, unless it has its own of the same name."""
-        return self._headers
+        return self._defaults.headers
 
     @headers.setter
     def headers(self, value: HeadersInput) -> None:
-        self._headers = make_headers(value)
+        self._defaults.headers = make_headers(value)
+
+    @property
+    def params(self) -> urls.Params | None:
+        """Appended to the query of every URL."""
+        return self._defaults.params
+
+    @params.setter
+    def params(self, value: urls.Params | None) -> None:
+        self._defaults.params = check_params(value)
 
     @property
     def cookies(self) -> Cookies:
@@ -305,20 +244,20 @@ class Client:
     @property
     def auth(self) -> Auth | None:
         """What authenticates requests that have no Authorization."""
-        return self._auth
+        return self._defaults.auth
 
     @auth.setter
     def auth(self, value: AuthInput | None) -> None:
-        self._auth = as_auth(value)
+        self._defaults.auth = as_auth(value)
 
     @property
     def timeout(self) -> Timeout:
         """How long requests may take, unless they say otherwise."""
-        return self._timeout
+        return self._defaults.timeout
 
     @timeout.setter
     def timeout(self, value: Timeout | float | None) -> None:
-        self._timeout = as_timeout(value)
+        self._defaults.timeout = as_timeout(value)
 
     # Requests
 
@@ -408,7 +347,7 @@ class Client:
 
         Args and raises: as `request`.
         """
-        return StreamContext(self, self._build(method, url, options))
+        return StreamContext(self._sender, self._build(method, url, options))
 
     def events(
         self,
@@ -488,194 +427,21 @@ class Client:
         Raises:
             As `request`.
         """
-        # A copy: the request is the user's, and may be sent again.
-        request = request.replace(extensions=check_extensions(request.extensions))
-        request.extensions["timeout"] = as_timeout(request.extensions.get("timeout", self._timeout))
-        # Of an earlier call.
-        request.extensions.pop("deadline", None)
-        if self._on_event is not None:
-            self._observe(request)
-        return await self._send(request, stream)
+        return await self._send(self._defaults.take_over(request), stream)
 
-    def _build(self, method: str, url: str | URL, options: RequestOptions) -> Request:
-        text = url if isinstance(url, str) else urls.text_of(url)
-        if self._base_url:
-            text = urls.join_base(self._base_url, text)
-        if self.params is not None:
-            text = urls.append_params(text, self.params)
-        headers = self._headers.copy()
-        if not options:
-            request = assemble(method, text, headers, {"timeout": self._timeout})
-            if self._auth is not None or self._keeper.jar is not None:
-                self._personalise(request, UNSET)
-            return request if self._on_event is None else self._observe(request)
-        extensions = call_extensions(options, self._timeout)
-        own = options.get("headers")
-        if own is not None:
-            override(headers, make_headers(own))
-        params = options.get("params")
-        if params is not None:
-            text = urls.append_params(text, params)
-        content, data, json = options.get("content"), options.get("data"), options.get("json")
-        files = options.get("files")
-        request = assemble(method, text, headers, extensions, content, data, json, self._json_encoder, files)
-        self._personalise(request, options.get("auth", UNSET))
-        return request if self._on_event is None else self._observe(request)
-
-    def _observe(self, request: Request) -> Request:
-        if "on_event" not in request.extensions and self._on_event is not None:
-            from aiosock.message.trace import listening
-
-            request.extensions.update(listening(self._on_event))
-        return request
-
-    def _personalise(self, request: Request, auth: Any) -> None:
-        """
-        Add what stays with the origin of the request: its authentication, or the client's, and the client's cookies.
-
-        A redirect, or `Request.replace`, that leads to another origin takes this off.
-        """
-        extensions = request.extensions
-        if auth is None:
-            if request.location.userinfo is not None:
-                request.withdraw_userinfo()
-        elif auth is not UNSET:
-            extensions["auth"] = as_auth(auth)
-        own = extensions.get("cookies")
-        default = {} if own is None or isinstance(own, Mapping) else own.unbound
-        if self._base_origin is None or request.location.origin == self._base_origin:
-            if auth is UNSET and self._auth is not None and AUTHORIZATION not in request.headers:
-                extensions["auth"] = self._auth
-            jar = self._keeper.jar
-            if jar is not None and jar.unbound:
-                default = {**jar.unbound, **default}
-        if default:
-            extensions["default_cookies"] = default
-            extensions.setdefault("cookies", {})
-
-    async def _send(self, request: Request | tuple[str, str | URL, RequestOptions], stream: bool) -> Response:
-        """Send a request, or one built of method, URL and options."""
-        if isinstance(request, tuple):
-            request = self._build(*request)
-        chain = self._chain
-        if self._closed or asyncio.get_running_loop() is not self._loop or self._forks != _forks:
-            chain = self._open()
-        extensions = request.extensions
-        if "middleware" in extensions or "retry" in extensions:
-            # Composing is cheap.
-            chain = self._compose(extensions.get("middleware") or (), "retry" in extensions)
-        total = extensions["timeout"].total
-        if total is not None:
-            deadline = extensions["deadline"] = asyncio.get_running_loop().time() + total
-            if self._middleware or "auth" in extensions or "middleware" in extensions or self._retry is not None:
-                chain = partial(_send_by, deadline, chain)
-        response: Response | None = None
-        try:
-            response = await chain(request)
-            if response.request is None:
-                response.request = request
-            response.default_encoding = self._default_encoding
-            response.json_decoder = self._json_decoder
-            response.max_content_bytes = self._limits.max_content_bytes
-            if stream:
-                response.lift_deadline()
-            elif not response.read_ready():
-                await response.read()
-            if self._raise_for_status:
-                response.raise_for_status()
-        except BaseException as error:
-            if isinstance(error, RequestError):
-                error.request = error.request or request
-                if response is not None and not error.attempts:
-                    error.attempts = response.extensions.get("attempts", ())
-            if response is not None:
-                response.abort()
-            raise
-        return response
-
-    # The loop, the process, the end
-
-    def _open(self) -> Send:
-        """
-        Bind the client to the loop and the process in which it is used first; refuse others.
-
-        Raises:
-            ClientClosed: It was closed.
-            UsageError: Another loop, or another process: its connections belong to where they were made.
-        """
-        if self._closed:
-            raise ClientClosed("the client is closed")
-        loop = asyncio.get_running_loop()
-        if self._transport is None:
-            self._loop = loop
-            self._process = os.getpid()
-            self._forks = _forks
-            if self._given_transport is not None:
-                self._transport = self._given_transport
-                self._carry = partial(_carry, self._given_transport)
-            else:
-                self._transport = self._network()
-                self._carry = self._transport.send
-            self._chain = self._compose()
-        elif self._process != os.getpid():
-            raise UsageError(
-                "the client was used in the process that this one was forked from; make one of its own here"
-            )
-        elif loop is not self._loop:
-            raise UsageError("the client belongs to another event loop; make one for each")
-        return self._chain
-
-    def _compose(self, own: Sequence[Middleware] = (), retries: bool = False) -> Send:
-        """Return the chain with what one request adds: middlewares of its own, and a word on retries."""
-        if retries or self._retry is not None:
-            if self._retries is None:
-                from aiosock.middleware.retry import Retries
-
-                # One for all requests: they share its budgets.
-                self._retries = Retries(self._retry, on_retry=_tell_retry)
-            own = [self._retries, *self._middleware, *own]
-        else:
-            own = [*self._middleware, *own]
-        return arrange(self._redirects, own, self._keeper, self._lifetime, self._carry)
-
-    def _network(self) -> NetworkTransport:
-        return NetworkTransport(
-            limits=self._limits,
-            resolver=self._resolver or SystemResolver(),
-            tls=self._tls,
-            local_address=self._local_address,
-            uds=self._uds,
-            proxies=self._proxies,
-            guard=self._guard,
-        )
+    # The end
 
     @property
     def pool(self) -> PoolStats:
         """How many connections are idle, active and dialling, how many requests wait, and what there was so far."""
-        return self._transport.pool.stats() if isinstance(self._transport, NetworkTransport) else PoolStats()
+        return self._sender.stats()
 
     async def close(self) -> None:
         """Close all connections, and end what is under way; takes a bounded time. A closed client stays closed."""
-        if self._closed:
-            return
-        self._closed = True
-        self._lifetime.end()
-        transport = self._transport or self._given_transport
-        # In a forked child the connections are the parent's, and are left alone.
-        if transport is not None and self._process in (None, os.getpid()):
-            await transport.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_closed", True) or self._transport is None or self._process != os.getpid():
-            return
-        if isinstance(self._transport, NetworkTransport):
-            self._transport.pool.close_now()
-        warnings.warn(
-            "a client was not closed; use 'async with', or close()", ResourceWarning, source=self, stacklevel=1
-        )
+        await self._sender.close()
 
     async def __aenter__(self) -> Client:
-        self._open()
+        self._sender.open()
         return self
 
     async def __aexit__(
@@ -684,66 +450,4 @@ class Client:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<Client {'closed' if self._closed else self.pool}>"
-
-
-def _tell_retry(request: Request, attempt: Attempt, delay: float) -> None:
-    listener = request.extensions.get("on_event")
-    if listener is not None:
-        from aiosock.message.trace import RequestRetried, tell
-
-        tell(listener, RequestRetried(request, perf_counter(), attempt, delay))
-
-
-async def _carry(transport: Transport, request: Request) -> Response:
-    """Send by a user's transport, which is held to its promise, and is asked for none that only the network keeps."""
-    for name in ("guard", "proxy"):
-        if request.extensions.get(name) is not None:
-            raise UsageError(f"{name}: there is none on the way to a transport of one's own")
-    response = await transport.send(request)
-    if not isinstance(response, Response):
-        raise UsageError(f"{type(transport).__name__}.send must return a Response, not {type(response).__name__}")
-    return response
-
-
-async def _send_by(deadline: float, chain: Send, request: Request) -> Response:
-    """Send within a time that also bounds what the user's own functions wait for."""
-    try:
-        # The network's own deadlines come first, and know what it was doing.
-        async with asyncio.timeout_at(deadline + GRACE_SECONDS):
-            return await chain(request)
-    except TimeoutError as error:
-        if isinstance(error, TimeoutException):
-            raise
-        total = request.extensions["timeout"].total
-        raise TotalTimeout(f"the request took longer than {total} s in all; it was in a middleware or auth") from error
-
-
-async def _unbound(request: Request) -> Response:
-    """Stand in for the chain of a client that no loop has used yet."""
-    raise UsageError("the client is not bound to an event loop")
-
-
-class StreamContext:
-    """Sends a request on entering, and gives up what is left of the answer on leaving; made by `Client.stream`."""
-
-    __slots__ = ("_client", "_request", "_response")
-
-    def __init__(self, client: Client, request: Request) -> None:
-        self._client = client
-        self._request = request
-        self._response: Response | None = None
-
-    async def __aenter__(self) -> Response:
-        self._response = await self._client._send(self._request, True)
-        return self._response
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        response, self._response = self._response, None
-        if response is None:
-            return
-        if exc is not None:
-            response.abort()
-        await response.close()
+        return f"<Client {'closed' if self._sender.closed else self.pool}>"

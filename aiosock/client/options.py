@@ -1,26 +1,24 @@
 """
-What a user passes to a client and to its requests, checked and made into what travels.
+What a user passes to a request, checked and made into what travels with it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
 
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict
 
 from aiosock.client.transport import Proxies
 from aiosock.config import Retry, Timeout, as_retry, as_timeout
 from aiosock.errors import UsageError
 from aiosock.message import url as urls
 from aiosock.message.body import Content, FormData
-from aiosock.message.decoding import accepted_codings
-from aiosock.message.request import HeadersInput, make_headers
+from aiosock.message.late import late
+from aiosock.message.request import HeadersInput
 from aiosock.message.response import Response
 from aiosock.middleware.auth import AuthInput, as_auth
 from aiosock.middleware.chain import Middleware, as_middleware
-from aiosock.version import __version__
 
 # What many clients do without is imported when it is first used.
 if TYPE_CHECKING:
@@ -29,13 +27,16 @@ if TYPE_CHECKING:
     from aiosock.connection.proxy import Proxy
     from aiosock.message.cookies import CookiesInput
     from aiosock.message.multipart import Files
+else:
+    ProxyInput = late("aiosock.client.proxies", "ProxyInput")
+    Guard = late("aiosock.connection.guard", "Guard")
+    CookiesInput = late("aiosock.message.cookies", "CookiesInput")
+    Files = late("aiosock.message.multipart", "Files")
+
+F = TypeVar("F", bound=Callable[..., Any] | None)
 
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
 """Left out: the client's value counts. None is a value of its own."""
-
-_ACCEPT: Final = istr("Accept")
-_ACCEPT_ENCODING: Final = istr("Accept-Encoding")
-_USER_AGENT: Final = istr("User-Agent")
 
 
 class RequestOptions(TypedDict, total=False):
@@ -91,16 +92,14 @@ def call_extensions(options: RequestOptions, timeout: Timeout) -> dict[str, Any]
     if follow is not None:
         extensions["follow_redirects"] = check_bool("follow_redirects", follow)
     if "on_informational" in options:
-        extensions["on_informational"] = options["on_informational"]
-        if not callable(options["on_informational"] or print):
-            raise UsageError("on_informational: takes a function of a response")
+        extensions["on_informational"] = check_function("on_informational", options["on_informational"])
     if "proxy" in options:
         extensions["proxy"] = _proxy(options["proxy"])
     if "retry" in options:
         extensions["retry"] = as_retry(options["retry"])
     guard = options.get("guard")
     if guard is not None:
-        extensions["guard"] = guard
+        extensions["guard"] = check_guard(guard)
     own = options.get("middleware")
     if own:
         extensions["middleware"] = middlewares(own)
@@ -133,6 +132,9 @@ def check_extensions(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
         check_listener(extensions["on_event"])
         extensions.update(listening(extensions["on_event"]))
+    deadline = extensions.get("deadline", 0.0)
+    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)):
+        raise UsageError(f"extensions: deadline is a time of the loop, a number, not {type(deadline).__name__}")
     return extensions
 
 
@@ -157,28 +159,26 @@ def check_bool(name: str, value: object) -> bool:
     return value
 
 
+def check_function(name: str, value: F) -> F:
+    """Return a function or None, and refuse all else."""
+    if value is not None and not callable(value):
+        raise UsageError(f"{name}: takes a function, not {type(value).__name__}")
+    return value
+
+
+def check_guard(value: Guard) -> Guard:
+    """Return a guard, and refuse all else."""
+    from aiosock.connection.guard import Guard
+
+    if not isinstance(value, Guard):
+        raise UsageError(f"guard: takes a Guard, not {type(value).__name__}")
+    return value
+
+
 def _cookies(given: CookiesInput) -> object:
     from aiosock.message.cookies import cookies_for
 
     return cookies_for(given)
-
-
-def choose_proxies(given: Any, over_uds: bool, over_transport: bool, trust_env: bool) -> Proxies | None:
-    """Return what tells of a request which proxy it goes through, None where none does."""
-    elsewhere = "a Unix socket" if over_uds else "a transport of one's own" if over_transport else None
-    if given is UNSET:
-        if elsewhere or not trust_env or not any(name.lower().endswith("_proxy") for name in os.environ):
-            return None
-        from aiosock.client.proxies import rules_from_environment
-
-        return rules_from_environment(os.environ)
-    if given is None:
-        return None
-    if elsewhere:
-        raise UsageError(f"proxy: there is none on the way to {elsewhere}")
-    from aiosock.client.proxies import make_rules
-
-    return make_rules(given)
 
 
 def _proxy(given: ProxyInput) -> Proxy | Proxies | None:
@@ -197,15 +197,6 @@ def middlewares(given: Sequence[Middleware]) -> list[Middleware]:
     if callable(given) or not isinstance(given, Sequence):
         raise UsageError(f"middleware: takes a list of them, not {type(given).__name__}")
     return [as_middleware(one) for one in given]
-
-
-def default_headers(own: HeadersInput | None) -> CIMultiDict[str]:
-    headers: CIMultiDict[str] = CIMultiDict(
-        [(_ACCEPT, "*/*"), (_ACCEPT_ENCODING, accepted_codings()), (_USER_AGENT, f"aiosock/{__version__}")]
-    )
-    if own is not None:
-        override(headers, make_headers(own))
-    return headers
 
 
 def override(headers: CIMultiDict[str], own: CIMultiDict[str]) -> None:

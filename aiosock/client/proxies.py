@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from aiosock.connection.proxy import Proxy, make_proxy
 from aiosock.errors import InvalidURL, UsageError
+from aiosock.message.late import late
 from aiosock.message.url import Location, parse_url
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
     from yarl import URL
+else:
+    URL = late("yarl", "URL")
 
 ProxyInput: TypeAlias = "str | URL | Proxy | Mapping[str, str | URL | Proxy | None] | None"
 """What ``proxy=`` takes; see `make_rules`."""

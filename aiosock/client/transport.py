@@ -20,7 +20,7 @@ from aiosock.errors import NetworkError, ProtocolError, UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
-from aiosock.network.dns import Resolver
+from aiosock.network.dns import Resolver, SystemResolver
 from aiosock.network.trust import TLSSettings
 from aiosock.pool.pool import Pool
 from aiosock.protocol.http1 import FieldSection, RequestHead
@@ -43,6 +43,18 @@ OWN_WAY: Final = frozenset({"server_name", "proxy", "guard"})
 
 _DEFAULT_TIMEOUT: Final = Timeout()
 _PROXY_AUTHORIZATION: Final = istr("Proxy-Authorization")
+
+
+class Transport(Protocol):
+    """What carries requests: the network, or something in its place."""
+
+    async def send(self, request: Request) -> Response:
+        """Return the response to a request, its body maybe not read."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        ...
 
 
 class Proxies(Protocol):
@@ -70,7 +82,7 @@ class NetworkTransport:
 
     Args:
         limits: For the pool and its connections.
-        resolver: What turns names into addresses.
+        resolver: What turns names into addresses, None for the system.
         tls: How https is trusted.
         local_address: The address and port to connect from, None for any.
         uds: The path of a Unix socket to connect to, whatever the URL's host.
@@ -82,14 +94,14 @@ class NetworkTransport:
         self,
         *,
         limits: Limits,
-        resolver: Resolver,
+        resolver: Resolver | None,
         tls: TLSSettings,
         local_address: tuple[str, int] | None,
         uds: str | None,
         proxies: Proxies | None = None,
         guard: Guard | None = None,
     ) -> None:
-        self._dialer = Dialer(resolver, limits, tls)
+        self._dialer = Dialer(resolver or SystemResolver(), limits, tls)
         self.pool: Pool[Connection] = Pool(self._dialer.dial, limits)
         # Apart, so that who is reached directly costs no look at proxies.
         self._origins: dict[tuple[str, str, int], Origin] = {}

@@ -84,6 +84,7 @@ class FileBody(Body):
     __slots__ = ("_file", "_in_thread", "_reading", "_start")
 
     def __init__(self, file: IO[bytes]) -> None:
+        _refuse_closed(file)
         self._file = file
         self._reading: asyncio.Future[bytes] | None = None
         self._in_thread, length, self._start = _measure(file)
@@ -94,16 +95,25 @@ class FileBody(Body):
         Return a descriptor of the file, which the caller closes; None unless what it reads is what `pieces` gives.
 
         The file itself may be closed while the descriptor is in use: its number may be another's then.
+
+        Raises:
+            UsageError: It is closed already.
         """
         file = self._file
+        _refuse_closed(file)
         # What inherits from these may give other bytes than those of the file.
         if type(file) not in (io.FileIO, io.BufferedReader, io.BufferedRandom) or self.length is None:
             return None
-        if type(getattr(file, "raw", file)) is not io.FileIO or not file.readable():
-            return None
-        if type(file) is io.BufferedRandom:
-            file.flush()
-        return os.dup(file.fileno())
+        try:
+            if type(getattr(file, "raw", file)) is not io.FileIO or not file.readable():
+                return None
+            if type(file) is io.BufferedRandom:
+                file.flush()
+            return os.dup(file.fileno())
+        except (OSError, ValueError):
+            # Another thread may close it at any time.
+            _refuse_closed(file)
+            raise
 
     @property
     def start(self) -> int:
@@ -119,11 +129,17 @@ class FileBody(Body):
         if self._reading is not None:
             # A sending that was called off could not call off its thread, which would move the file under us.
             await asyncio.wait([self._reading])
+        _refuse_closed(file)
         if self._start is not None:
             file.seek(self._start + count)
         while True:
+            try:
+                read = await self._read_in_thread() if self._in_thread else file.read(FILE_PIECE_BYTES)
+            except (OSError, ValueError):
+                _refuse_closed(file)
+                raise
             # Checked before it is taken for the end: a file that would block gives None.
-            piece = _checked(await self._read_in_thread() if self._in_thread else file.read(FILE_PIECE_BYTES))
+            piece = _checked(read)
             if not piece:
                 return
             yield piece
@@ -135,6 +151,11 @@ class FileBody(Body):
         finally:
             if self._reading.done():
                 self._reading = None
+
+
+def _refuse_closed(file: object) -> None:
+    if getattr(file, "closed", False) is True:
+        raise UsageError("content: the file is closed, but it is read when the request is sent")
 
 
 def _measure(file: IO[bytes]) -> tuple[bool, int | None, int | None]:
@@ -170,6 +191,7 @@ class AsyncFileBody(Body):
         super().__init__(file, None, False)
 
     async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        _refuse_closed(self._file)
         while piece := _checked(await self._file.read(FILE_PIECE_BYTES)):
             yield piece
 

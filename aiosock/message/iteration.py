@@ -31,6 +31,8 @@ PIECE_COST: Final = 1024
 # The bytes of one event of an event stream, unless the caller says otherwise.
 MAX_EVENT_BYTES: Final = 1024 * 1024
 
+_NOT_BEGUN: Final[Iterator[bytes]] = iter(())
+
 
 class BodySource(Protocol):
     """Where a response's body comes from."""
@@ -203,7 +205,7 @@ class BodyIterator:
         self._codings = codings
         self._chunk_size = chunk_size
         self._gathered: bytearray | None = None
-        self._pieces: Iterator[bytes] | None = None
+        self._pieces = _NOT_BEGUN
         self._pipeline: Pipeline | None = None
         self._this_turn = 0
 
@@ -244,17 +246,18 @@ class BodyIterator:
             StreamConsumed: The body was iterated already, or given up before its end.
             RequestError: It could not be read.
         """
-        if self._pieces is None:
+        if self._pieces is _NOT_BEGUN:
             self._begin()
         body = self._body
+        source = body.source
         if body.ended or body.content is not None:
-            return next(self._pieces, b"")  # type: ignore[arg-type]  # set by _begin
-        if body.closed:
+            return next(self._pieces, b"")
+        if body.closed or source is None:
             raise StreamConsumed("the body was given up before its end; what is left of it cannot be read")
         try:
             if self._codings or body.whole is not None:
-                return await self._decode()
-            piece = await body.source.receive()  # type: ignore[union-attr]  # without content there is a source
+                return await self._decode(source)
+            piece = await source.receive()
             body.ended = not piece
             return piece
         except BaseException as error:
@@ -275,25 +278,25 @@ class BodyIterator:
         body.started = True
         self._pieces = iter(())
 
-    async def _decode(self) -> bytes:
-        source, pipeline = self._body.source, self._pipeline
+    async def _decode(self, source: BodySource) -> bytes:
+        pipeline = self._pipeline
         if pipeline is None:
             pipeline = self._pipeline = Pipeline(self._codings)
         while True:
-            for piece in self._pieces:  # type: ignore[union-attr]  # set by _begin
+            for piece in self._pieces:
                 # An empty piece is a breath after work that came to nothing.
                 self._this_turn += len(piece) + PIECE_COST if piece else PIECE_BYTES
                 if self._this_turn > MAX_BYTES_PER_TURN:
                     self._this_turn = 0
                     await asyncio.sleep(0)
-                    source.check_deadline()  # type: ignore[union-attr]  # without content there is a source
+                    source.check_deadline()
                 if piece:
                     return piece
             data = self._body.whole
             if data is not None:
                 self._body.whole = None
             else:
-                data = await source.receive()  # type: ignore[union-attr]  # without content there is a source
+                data = await source.receive()
             if not data:
                 pipeline.finish()
                 self._body.ended = True

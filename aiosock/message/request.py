@@ -15,11 +15,15 @@ from aiosock.errors import InvalidHeader, UsageError
 from aiosock.message import body as bodies
 from aiosock.message import url as urls
 from aiosock.message.body import Body, BytesBody, Content, FormData, JSONEncoder
+from aiosock.message.late import late
 
 if TYPE_CHECKING:
     from yarl import URL
 
     from aiosock.message.multipart import Files
+else:
+    URL = late("yarl", "URL")
+    Files = late("aiosock.message.multipart", "Files")
 
 HeadersInput: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -90,7 +94,7 @@ class Request:
             method,
             url if params is None else urls.append_params(str(url), params),
             make_headers(headers),
-            dict(extensions) if extensions else {},
+            _make_extensions(extensions),
             content,
             data,
             json,
@@ -111,7 +115,7 @@ class Request:
         files: Files | None,
     ) -> None:
         if not isinstance(method, str):
-            raise UsageError(f"the method is a str, not {type(method).__name__}")
+            raise UsageError(f"method: takes a str, not {type(method).__name__}")
         self.method = method
         location = self.location = urls.parse_url(url)
         self.target = location.target
@@ -172,11 +176,13 @@ class Request:
             The same as making a request.
         """
         new = object.__new__(Request)
+        if method is not None and not isinstance(method, str):
+            raise UsageError(f"method: takes a str, not {type(method).__name__}")
         new.method = self.method if method is None else method
         new.location = self.location if url is None else urls.parse_url(url)
         new.target = target if target is not None else (self.target if url is None else new.location.target)
         new.headers = make_headers(self.headers if headers is None else headers)
-        new.extensions = dict(self.extensions if extensions is None else extensions)
+        new.extensions = _make_extensions(self.extensions if extensions is None else extensions)
         if url is not None and new.location.origin != self.location.origin:
             new._unbind(headers is None, extensions is None)
         new.body = self.body
@@ -325,8 +331,14 @@ def make_headers(headers: HeadersInput | None) -> CIMultiDict[str]:
         raise InvalidHeader(f"headers: takes a mapping or pairs of str: {error}") from error
     for name, value in made.items():
         if not isinstance(value, str):
-            raise InvalidHeader(f"the value of {name[:40]} is a str, not {type(value).__name__}")
+            raise InvalidHeader(f"headers: the value of {name[:40]} is a str, not {type(value).__name__}")
     return made
+
+
+def _make_extensions(extensions: Mapping[str, Any] | None) -> dict[str, Any]:
+    if extensions is not None and not isinstance(extensions, Mapping):
+        raise UsageError(f"extensions: takes a mapping, not {type(extensions).__name__}")
+    return dict(extensions) if extensions else {}
 
 
 def _basic(userinfo: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
+from aiosock.config import shown
 from aiosock.errors import ContentTooLarge, HTTPStatusError, ResponseNotRead, StreamConsumed, UsageError
 from aiosock.message.charset import codec_for, find_codec, marked_encoding, named_encoding
 from aiosock.message.decoding import Pipeline, decode_at_once
@@ -24,6 +25,7 @@ from aiosock.message.iteration import (
     LineIterator,
     TextIterator,
 )
+from aiosock.message.late import late
 from aiosock.message.request import HeadersInput, Request, make_headers
 from aiosock.message.transit import ConnectionInfo, Timings
 from aiosock.protocol.http1.events import ResponseStarted
@@ -35,12 +37,17 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from aiosock.message.cookies import Cookies
+else:
+    timedelta = late("datetime", "timedelta")
+    URL = late("yarl", "URL")
+    Cookies = late("aiosock.message.cookies", "Cookies")
 
 REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 ERROR_BODY_CHARACTERS: Final = 200
 # Enough for so many characters in any encoding.
 ERROR_BODY_BYTES: Final = 8 * ERROR_BODY_CHARACTERS
 
+_SOURCE_METHODS: Final = ("receive", "take_whole", "check_deadline", "lift_deadline", "close", "abort")
 _CONTENT_ENCODING: Final = istr("Content-Encoding")
 _CONTENT_TYPE: Final = istr("Content-Type")
 _LOCATION: Final = istr("Location")
@@ -309,8 +316,8 @@ class Response:
 
     @encoding.setter
     def encoding(self, name: str) -> None:
-        if find_codec(name) is None:
-            raise UsageError(f"encoding: Python knows no text encoding {name[:40]!r}")
+        if not isinstance(name, str) or find_codec(name) is None:
+            raise UsageError(f"encoding: Python knows no text encoding {shown(name)}")
         self._encoding = name
 
     def _find_encoding(self, start: bytes) -> str:
@@ -319,7 +326,10 @@ class Response:
         found = named_encoding(self.headers.get(_CONTENT_TYPE, "")) or marked_encoding(start)
         if found is None:
             default = self.default_encoding
-            found = find_codec((default if isinstance(default, str) else default(start)) or "")
+            name = default if isinstance(default, str) else default(start)
+            if name is not None and not isinstance(name, str):
+                raise UsageError(f"default_encoding: must return a str or None, not {type(name).__name__}")
+            found = find_codec(name or "")
         return found or "utf-8"
 
     @property
@@ -359,7 +369,7 @@ class Response:
                 self._refuse_too_large(size)
                 pieces.append(piece)
             body.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return body.content  # type: ignore[return-value]  # it is there now
+        return self.content
 
     def read_ready(self) -> bool:
         """
@@ -373,9 +383,10 @@ class Response:
         body = self._body
         if body.content is not None:
             return True
-        if not body.direct or body.started or body.closed:
+        source = body.source
+        if source is None or not body.direct or body.started or body.closed:
             return False
-        content = body.source.take_whole()  # type: ignore[union-attr]  # without content there is a source
+        content = source.take_whole()
         if content is None:
             return False
         if _CONTENT_ENCODING in self.headers:
@@ -409,17 +420,21 @@ class Response:
 
         Raises:
             StreamConsumed: The body was iterated already, or given up.
+            UsageError: What is made is no source; the body is as it was.
         """
         body, source = self._body, self._body.source
         if body.content is not None:
             source = ContentSource(body.content, source.trailers if source is not None else None)
+        elif source is None or body.started or body.closed:
+            raise StreamConsumed("the body was read, or given up, before it was wrapped")
+        wrapped = wrap(source)
+        if not all(callable(getattr(wrapped, name, None)) for name in _SOURCE_METHODS):
+            raise UsageError(f"wrap_body: the function must return a BodyWrapper, not {type(wrapped).__name__}")
+        if body.content is not None:
             headers = CIMultiDict(self.headers)
             headers.popall(_CONTENT_ENCODING, None)
             self.headers = CIMultiDictProxy(headers)
             self._transfer_codings = ()
-        elif body.started or body.closed:
-            raise StreamConsumed("the body was read, or given up, before it was wrapped")
-        wrapped = wrap(source)  # type: ignore[arg-type]  # without content there is a source
         self._body = IncomingBody(wrapped, None, self.request)
 
     # The body, piece by piece

@@ -15,9 +15,12 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from aiosock.errors import InvalidURL, UsageError
+from aiosock.message.late import late
 
 if TYPE_CHECKING:
     from yarl import URL
+else:
+    URL = late("yarl", "URL")
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 MAX_CACHED_URLS: Final = 1024
@@ -132,6 +135,9 @@ def _parse(text: str) -> Location:
     if not authority:
         raise InvalidURL(f"the URL has no host: {scheme}:{_shown(path)}")
     userinfo, at, hostport = authority.rpartition("@")
+    if "\\" in userinfo:
+        # Browsers take it for the end of the host, so that whoever looked at the URL may have seen another one.
+        raise InvalidURL("the URL has a backslash in front of '@'; where it is meant, it must be percent-encoded")
     try:
         host, port = _split_port(hostport)
         host = _normalise_host(host)

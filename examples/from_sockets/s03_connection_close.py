@@ -26,13 +26,13 @@ def fetch(host: str, port: int, path: str, *extra_headers: str) -> tuple[bytes, 
         sock.connect((host, port))
         sock.sendall("\r\n".join(lines).encode("ascii"))
         sock.settimeout(PATIENCE_SECONDS)
-        raw = b""
+        raw = bytearray()  # it grows in place; bytes would be copied anew with every piece
         try:
             while piece := sock.recv(4096):
                 raw += piece
         except TimeoutError:
-            return raw, False
-        return raw, True
+            return bytes(raw), False
+        return bytes(raw), True
 
 
 def show(raw: bytes) -> None:

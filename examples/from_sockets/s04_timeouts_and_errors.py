@@ -30,7 +30,8 @@ def fetch(host: str, port: int, path: str) -> bytes:
         sock.settimeout(FIRST_BYTE_SECONDS)
         sock.connect((host, port))
         sock.sendall(request.encode("ascii"))
-        raw = piece = sock.recv(4096)
+        piece = sock.recv(4096)
+        raw = bytearray(piece)
         sock.settimeout(QUIET_SECONDS)
         while piece:
             try:
@@ -39,7 +40,7 @@ def fetch(host: str, port: int, path: str) -> bytes:
                 print(f"[quiet for {QUIET_SECONDS:g} s: taken for the end, which is a guess]")
                 break
             raw += piece
-        return raw
+        return bytes(raw)
 
 
 def explain(error: OSError) -> str:

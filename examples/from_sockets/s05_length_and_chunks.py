@@ -26,8 +26,8 @@ class Reader:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.buffer = b""
-        self.raw = b""  # everything received, to show it
+        self.buffer = bytearray()
+        self.raw = bytearray()  # everything received, to show it
 
     def receive(self) -> bool:
         piece = self.sock.recv(4096)
@@ -36,11 +36,12 @@ class Reader:
         return bool(piece)
 
     def line(self) -> str:
-        while b"\r\n" not in self.buffer:
+        while (end := self.buffer.find(b"\r\n")) < 0:
             if not self.receive():
                 raise EOFError("the connection ended within a line")
-        line, _, self.buffer = self.buffer.partition(b"\r\n")
-        return line.decode("latin-1")
+        line = self.buffer[:end].decode("latin-1")
+        del self.buffer[: end + 2]
+        return line
 
     def exactly(self, size: int) -> bytes:
         if size < 0:
@@ -48,24 +49,25 @@ class Reader:
         while len(self.buffer) < size:
             if not self.receive():
                 raise EOFError(f"the connection ended {size - len(self.buffer)} bytes too early")
-        data, self.buffer = self.buffer[:size], self.buffer[size:]
+        data = bytes(self.buffer[:size])
+        del self.buffer[:size]
         return data
 
     def rest(self) -> bytes:
         while self.receive():
             pass
-        return self.buffer
+        return bytes(self.buffer)
 
 
 def read_chunks(reader: Reader) -> bytes:
     """Return the body without the size lines between its pieces."""
-    body = b""
+    body = bytearray()
     while size := int(reader.line().partition(";")[0], 16):  # extensions, which nobody uses, stand after ";"
         body += reader.exactly(size)
         reader.line()
     while reader.line():
         pass  # trailers: headers that come after the body
-    return body
+    return bytes(body)
 
 
 def fetch(host: str, port: int, path: str) -> tuple[bytes, str, bytes]:
@@ -86,7 +88,7 @@ def fetch(host: str, port: int, path: str) -> tuple[bytes, str, bytes]:
             body = reader.exactly(int(headers["content-length"]))
         else:
             body = reader.rest()
-        return reader.raw, "\n".join(head), body
+        return bytes(reader.raw), "\n".join(head), body
 
 
 def main() -> None:

@@ -47,10 +47,10 @@ def fetch(host: str, port: int, path: str) -> bytes:
     request = f"GET {path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
     with connect(host, port) as sock:
         sock.sendall(request.encode("ascii"))
-        raw = b""
+        raw = bytearray()
         while piece := sock.recv(4096):
             raw += piece
-        return raw
+        return bytes(raw)
 
 
 def show(raw: bytes) -> None:

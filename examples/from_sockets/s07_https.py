@@ -33,14 +33,14 @@ def fetch(host: str, port: int, path: str, trusted: str | None) -> tuple[bytes, 
         context.wrap_socket(plain, server_hostname=host, suppress_ragged_eofs=False) as sock,
     ):
         sock.sendall(request.encode("ascii"))
-        raw = b""
+        raw = bytearray()
         try:
             while piece := sock.recv(4096):
                 raw += piece
         except ssl.SSLEOFError:
             print("[the end is not signed: somebody may have cut the answer. Does Content-Length agree?]")
         cipher = sock.cipher()
-        return raw, f"{sock.version()}, {cipher[0] if cipher else 'no cipher'}"
+        return bytes(raw), f"{sock.version()}, {cipher[0] if cipher else 'no cipher'}"
 
 
 def show(raw: bytes) -> None:

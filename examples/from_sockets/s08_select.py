@@ -46,7 +46,7 @@ def fetch(host: str, port: int, path: str) -> Task:
                 request = request[sock.send(request) :]
             except BlockingIOError:
                 yield "write", sock
-        raw = b""
+        raw = bytearray()
         while True:
             try:
                 piece = sock.recv(4096)
@@ -54,7 +54,7 @@ def fetch(host: str, port: int, path: str) -> Task:
                 yield "read", sock
                 continue
             if not piece:
-                return raw
+                return bytes(raw)
             raw += piece
 
 

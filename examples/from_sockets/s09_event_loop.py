@@ -34,10 +34,10 @@ async def fetch(host: str, port: int, path: str) -> bytes:
         sock.setblocking(False)
         await loop.sock_connect(sock, address)
         await loop.sock_sendall(sock, request.encode("ascii"))
-        raw = b""
+        raw = bytearray()
         while piece := await loop.sock_recv(sock, 4096):
             raw += piece
-        return raw
+        return bytes(raw)
 
 
 async def fetch_copies(host: str, port: int, path: str) -> list[bytes]:

@@ -228,7 +228,7 @@ async def test_a_file_that_is_closed_while_it_is_sent_is_an_error(path: Path) ->
     async def close(file: IO[bytes]) -> None:
         await asyncio.to_thread(file.close)
 
-    with pytest.raises(ValueError, match="closed file"):
+    with pytest.raises(aiosock.UsageError, match="^content: the file is closed"):
         await send_while(path, close)
 
 

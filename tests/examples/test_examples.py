@@ -153,7 +153,18 @@ def test_what_is_no_web_address_is_bad_usage(run: Run, program: str, status: int
     assert run(program, address, status=status).stderr.startswith("usage: ")
 
 
+@pytest.mark.parametrize("pause", ["-1", "nan", "inf"])
+def test_what_is_no_pause_is_bad_usage(run: Run, pause: str) -> None:
+    assert "a pause is a number of seconds" in run("crawl.py", f"--pause={pause}", "http://a/", status=2).stderr
+
+
 # fetch_many.py
+
+
+def test_no_connections_at_all_is_bad_usage(run: Run) -> None:
+    assert (
+        "max_connections must be at least 1" in run("fetch_many.py", "--connections", 0, "http://a/", status=2).stderr
+    )
 
 
 def test_many_are_fetched_over_few_connections(serve: Serve, run: Run) -> None:

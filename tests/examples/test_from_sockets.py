@@ -97,6 +97,14 @@ def test_the_loops_get_all_of_it_in_pieces(serve: Serve, run: Run) -> None:
     assert number(r"in (\d+) pieces", output) > LARGE_BYTES // 4096
 
 
+@pytest.mark.parametrize("step", [step for step in ONE_PAGE_STEPS if not step.startswith(("s01", "s02", "s04", "s07"))])
+def test_a_page_ten_times_as_long_does_not_take_a_hundred_times_as_long(serve: Serve, run: Run, step: str) -> None:
+    # So much that a program that copies what it has with every piece is not done in its time.
+    size = 32 * 1024 * 1024
+    output = run(f"from_sockets/{step}", *serve().address, f"/large?bytes={size}").stdout
+    assert output.count("0123456789abcdef") >= size // 16
+
+
 def test_connection_close_ends_the_wait(serve: Serve, run: Run) -> None:
     server = serve()
     kept, closed = run("from_sockets/s03_connection_close.py", *server.address).stdout.splitlines()[:2]

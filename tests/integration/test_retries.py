@@ -382,7 +382,7 @@ async def test_a_request_has_the_last_word_on_retries() -> None:
             assert len(server.requests) == 3
             await client.get(server.url)
             assert len(server.requests) == 4
-        with pytest.raises(aiosock.UsageError, match="Retry: attempts"):
+        with pytest.raises(aiosock.UsageError, match="^retry: must be at least 1 attempt, not 0$"):
             aiosock.Client(retry=0)
 
 

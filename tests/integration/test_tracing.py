@@ -419,5 +419,5 @@ async def test_without_debug_nothing_is_logged(caplog: pytest.LogCaptureFixture)
     caplog.set_level(logging.INFO)
     async with Server.answering(OK) as server, Client() as client:
         await client.get(server.url)
-        assert client._on_event is None
+        assert client._defaults._on_event is None
     assert [record for record in caplog.records if record.name.startswith("aiosock")] == []

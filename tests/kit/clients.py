@@ -15,9 +15,10 @@ from aiosock.client.transport import NetworkTransport
 
 def transport_of(client: aiosock.Client) -> NetworkTransport:
     """Return a client's transport, bound to the running loop."""
-    client._open()
-    assert isinstance(client._transport, NetworkTransport)
-    return client._transport
+    sender = client._sender
+    sender.open()
+    assert isinstance(sender._transport, NetworkTransport)
+    return sender._transport
 
 
 def check(client: aiosock.Client) -> None:

@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from aiosock.errors import UsageError
-from aiosock.message.body import PIECE_BYTES, Body, encode_form, encode_json, make_body
+from aiosock.message.body import FILE_PIECE_BYTES, PIECE_BYTES, Body, FileBody, encode_form, encode_json, make_body
 
 
 async def read(body: Body) -> bytes:
@@ -259,15 +259,76 @@ def test_a_file_in_text_mode_is_refused(tmp_path: Path) -> None:
             make_body(file)
 
 
-async def test_a_closed_file_fails_when_it_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["buffered", "raw", "memory"])
+async def test_a_closed_file_is_refused_at_once_and_when_it_is_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"abc")
-    with path.open("rb") as file:
-        pass
+    file: IO[bytes] = io.BytesIO(b"abc") if kind == "memory" else path.open("rb", 0 if kind == "raw" else -1)
     body = make_body(file)
-    assert (body.length, body.replayable) == (None, False)
-    with pytest.raises(ValueError, match="closed file"):
+    assert isinstance(body, FileBody)
+    file.close()
+    with pytest.raises(UsageError, match="^content: the file is closed"):
         await read(body)
+    with pytest.raises(UsageError, match="^content: the file is closed"):
+        body.descriptor()
+    with pytest.raises(UsageError, match="^content: the file is closed"):
+        make_body(file)
+
+
+async def test_a_file_that_is_awaited_and_closed_is_refused_when_it_is_read() -> None:
+    file = AwaitedFile(b"abc", closed=False)
+    body = make_body(file)
+    vars(file)["closed"] = True
+    with pytest.raises(UsageError, match="^content: the file is closed"):
+        await read(body)
+
+
+async def test_a_file_that_is_closed_half_way_is_an_error_and_no_end() -> None:
+    file = io.BytesIO(bytes(2 * FILE_PIECE_BYTES))
+    pieces = make_body(file).pieces()
+    await anext(pieces)
+    file.close()
+    with pytest.raises(UsageError, match="^content: the file is closed"):
+        await anext(pieces)
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+async def test_a_file_that_is_closed_while_it_is_read_is_an_error_of_ours(error: type[Exception]) -> None:
+    class Raced(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            self.close()
+            raise error("bad file descriptor")
+
+    with pytest.raises(UsageError, match="^content: the file is closed"):
+        await read(make_body(Raced(b"abc")))
+
+
+def test_a_file_that_is_closed_by_another_thread_has_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    file = (tmp_path / "file").open("rb")
+    body = make_body(file)
+    assert isinstance(body, FileBody)
+    dup = os.dup
+
+    def closed_before(descriptor: int) -> int:
+        file.close()
+        return dup(descriptor)
+
+    monkeypatch.setattr("os.dup", closed_before)
+    with pytest.raises(UsageError, match="^content: the file is closed"):
+        body.descriptor()
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+async def test_what_else_a_file_raises_is_its_own(error: type[Exception]) -> None:
+    class Strange(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise error("strange")
+
+    with pytest.raises(error, match="^strange$"):
+        await read(make_body(Strange(b"abc")))
 
 
 # Files that are awaited

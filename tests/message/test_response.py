@@ -493,9 +493,32 @@ async def test_the_encoding_set_by_the_user_comes_first() -> None:
     response.encoding = "latin-1"
     assert (response.encoding, response.text) == ("latin-1", "ä")
     assert [text async for text in response.iter_text()] == ["ä"]
-    for name in ("klingon", "base64"):
-        with pytest.raises(UsageError, match=f"encoding: Python knows no text encoding '{name}'"):
-            response.encoding = name
+    wrong: Any
+    for wrong in ("klingon", "base64", 5, None):
+        with pytest.raises(UsageError, match=f"^encoding: Python knows no text encoding {wrong!r}$"):
+            response.encoding = wrong
+
+
+async def test_a_hook_that_returns_no_name_of_an_encoding_is_told() -> None:
+    def guess(start: bytes) -> Any:
+        return 5
+
+    response = Response(200, content=b"a")
+    response.default_encoding = guess
+    with pytest.raises(UsageError, match="^default_encoding: must return a str or None, not int$"):
+        _ = response.text
+
+
+@pytest.mark.parametrize("content", [None, b"abc"], ids=["on its way", "read"])
+@pytest.mark.parametrize("made", [None, 5, b"abc", Response], ids=lambda made: type(made).__name__)
+async def test_what_is_no_source_does_not_take_the_place_of_a_body(made: Any, content: bytes | None) -> None:
+    headers = {"Content-Encoding": "x-own"}
+    source = Source(b"a", b"bc") if content is None else None
+    response = Response(200, headers=headers, content=content, source=source)
+    with pytest.raises(UsageError, match=f"^wrap_body: .* not {type(made).__name__}$"):
+        response.wrap_body(lambda inner: made)
+    assert response.headers["Content-Encoding"] == "x-own"
+    assert await response.read() == b"abc"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

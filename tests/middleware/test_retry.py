@@ -380,9 +380,9 @@ async def test_a_number_stands_for_attempts() -> None:
 
 
 async def test_what_is_no_retry_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^Retry: attempts takes a whole number or None, not 'often'"):
+    with pytest.raises(UsageError, match=r"^retry: takes a Retry, a number of attempts or None, not 'often'$"):
         Retries("often")  # type: ignore[arg-type]  # that is the test
-    with pytest.raises(UsageError, match=r"^Retry: attempts takes a whole number or None, not 'often'"):
+    with pytest.raises(UsageError, match=r"^retry: takes a Retry, a number of attempts or None, not 'often'$"):
         await retries()(get(retry="often"), Server(200))
 
 
