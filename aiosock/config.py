@@ -33,7 +33,8 @@ def _check_seconds(owner: str, name: str, value: float | None, *, allow_zero: bo
     if not _is_number(value):
         raise UsageError(f"{owner}: {name} takes a number of seconds or None, not {shown(value)}")
     if not _has_length(value) and not (allow_zero and value == 0):
-        raise UsageError(f"{owner}: {name} must be greater than 0 seconds, not {shown(value)}")
+        least = "0 seconds or more" if allow_zero else "greater than 0 seconds"
+        raise UsageError(f"{owner}: {name} must be {least}, not {shown(value)}")
 
 
 def _is_number(value: object) -> bool:

@@ -104,6 +104,8 @@ async def _content(part: Part) -> AsyncGenerator[bytes | memoryview]:
             change = "longer" if left < 0 else "shorter"
             raise UsageError(f"the file is {change} than it was when the request was made")
     except UsageError as error:
+        if isinstance(part.body, FileBody) and getattr(part.body.source, "closed", False) is True:
+            raise _unreadable(part.label, part.body.source, ValueError("it is closed")) from error
         raise UsageError(f"{part.label}: {error}") from error
     except AiosockError:
         raise  # Of a file that is itself read over the network; some are OSErrors too.
@@ -114,7 +116,6 @@ async def _content(part: Part) -> AsyncGenerator[bytes | memoryview]:
 
 
 def _unreadable(label: str, file: object, error: OSError | ValueError) -> UsageError:
-    # A file that was closed meanwhile raises ValueError.
     name = _name_of_file(file)
     shown = "the file" if name is None else f"the file {name[:MAX_SHOWN]!r}"
     return UsageError(f"{label}: {shown} cannot be read: {getattr(error, 'strerror', None) or error}")
