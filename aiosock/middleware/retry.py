@@ -310,7 +310,7 @@ def full_jitter(base: float, cap: float, number: int, random: Random) -> float:
     return random() * min(cap, base * 2.0 ** min(number - 1, _MAX_DOUBLINGS))
 
 
-def as_random(owner: str, value: object) -> Random:
+def as_random(owner: str, value: Random | None) -> Random:
     """
     Return what a user gave for ``random``, and where that is None a function that serves.
 
