@@ -100,17 +100,9 @@ def as_middleware(value: object) -> Middleware:
 async def _call_checked(middleware: Middleware, request: Request, send: Send) -> Response:
     """Call a user's middleware. If it fails, the responses that it got are given up."""
     got: list[Response] = []
-
-    async def next(request: Request) -> Response:
-        if not isinstance(request, Request):
-            raise UsageError(f"the middleware {_name(middleware)} must send a Request, not {_kind(request)}")
-        response = await send(inherit(request, sent_for))
-        got.append(response)
-        return response
-
-    sent_for = request
     try:
-        answer = middleware(request, next)
+        # What leads on can be seen in it, also by one of our own that this one calls.
+        answer = middleware(request, partial(_send_checked, (middleware, request, got), send))
         if not isawaitable(answer):
             raise UsageError(f"the middleware {_name(middleware)} must be 'async def'; it returned {_kind(answer)}")
         response = await answer
@@ -120,6 +112,19 @@ async def _call_checked(middleware: Middleware, request: Request, send: Send) ->
         for response in got:
             response.abort()
         raise
+    if response.request is None and got:
+        # One that was made anew still tells of what was sent for it.
+        response.request = got[-1].request
+    return response
+
+
+async def _send_checked(called: tuple[Middleware, Request, list[Response]], send: Send, request: Request) -> Response:
+    """Send what a user's middleware, called with a request, sends on its behalf, and note what it gets."""
+    middleware, sent_for, got = called
+    if not isinstance(request, Request):
+        raise UsageError(f"the middleware {_name(middleware)} must send a Request, not {_kind(request)}")
+    response = await send(inherit(request, sent_for))
+    got.append(response)
     return response
 
 

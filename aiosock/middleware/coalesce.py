@@ -165,7 +165,7 @@ class _Shared:
         response: Response | None = None
         try:
             response = await self.next(self.request)
-            if self._waiting == 1 or not _is_shareable(response) or is_authorized_below(self.request, response):
+            if self._waiting == 1 or not _is_shareable(response) or self._has_other_credentials(response):
                 self._alone = response
                 return
             body = await make_gatherable(response).gather(self._most)
@@ -183,6 +183,12 @@ class _Shared:
             raise
         finally:
             self._close()
+
+    def _has_other_credentials(self, response: Response) -> bool:
+        """Tell whether what was sent had credentials that those who wait have not been compared by."""
+        sent = () if response.request is None else response.request.headers.getall("Cookie", ())
+        seen = [value for name, value in self._key[3] if name.lower() == "cookie"]
+        return (bool(sent) and list(sent) != seen) or is_authorized_below(self.request, response)
 
     def _close(self) -> None:
         """Let nobody join any more."""

@@ -119,6 +119,9 @@ class CookieKeeper:
         """Send the request with its cookies, and keep those of the answer."""
         request = self.add(request)
         response = await next(request)
+        if response.request is None:
+            # A transport of somebody's own need not say it, but whoever keeps the answer has to see what was sent.
+            response.request = request
         if SET_COOKIE in response.headers:
             await self.keep(request, response)
         return response

@@ -172,11 +172,23 @@ def is_one_user(auth: object) -> bool:
 
 
 def is_authorized_below(request: Request, response: Response) -> bool:
-    """Tell whether something added credentials to a request of which nothing could be seen before it was sent."""
-    if response.request is None or request.extensions.get("auth") is not None:
+    """
+    Tell whether a request was sent with an Authorization that could not be seen before.
+
+    Args:
+        request: As it was then; its ``auth`` is one of those that are one user.
+        response: The answer to what was sent.
+    """
+    sent = [] if response.request is None else response.request.headers.getall("Authorization", [])
+    if response.request is None or not sent:
         return False
-    sent = response.request.headers
-    return "Authorization" in sent and sent.getall("Authorization") != request.headers.getall("Authorization", [])
+    auth = request.extensions.get("auth")
+    if auth is None:
+        return sent != request.headers.getall("Authorization", [])
+    replaced = response.request.extensions.get("auth") is not auth
+    signed = auth(request)
+    # Digest says something else each time, but lets nothing stand that others have said.
+    return replaced or (isinstance(signed, Request) and sent != signed.headers.getall("Authorization", []))
 
 
 def as_sent(request: Request, next: Send) -> Request:

@@ -21,7 +21,7 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.url import parse_url
 from aiosock.middleware.cache import Cache, MemoryStore, SQLiteStore
-from aiosock.middleware.chain import compose
+from aiosock.middleware.chain import Send, as_middleware, compose
 from aiosock.middleware.coalesce import Coalesce
 from aiosock.middleware.cookies import CookieKeeper
 from aiosock.middleware.kept import KeptBody
@@ -621,6 +621,29 @@ async def test_what_was_asked_for_with_credentials_from_below_is_kept_only_if_it
     assert await origin.states(URL) == ["hit"]
 
 
+@pytest.mark.parametrize(("said", "state"), [("max-age=60", "miss"), ("public, max-age=60", "hit")])
+@pytest.mark.parametrize("field", ["Cookie", "Authorization"])
+async def test_credentials_from_below_are_seen_though_nobody_tells_what_was_sent(
+    field: str, said: str, state: str
+) -> None:
+    async def signed(request: Request, next: Send) -> Response:
+        return await next(request.replace(headers=[(field, "secret")]))
+
+    async def silent(request: Request, next: Send) -> Response:
+        got = await next(request)
+        return Response(200, headers=got.headers, content=await got.read())
+
+    async def network(request: Request) -> Response:
+        return reply(b"alice", said=said)
+
+    for below in ([], [as_middleware(silent)]):
+        send = compose([Cache(), *below, as_middleware(signed), CookieKeeper()], network)
+        for expected in ("miss", state):
+            response = await send(Request("GET", URL))
+            await response.read()
+            assert response.extensions["cache"] == expected
+
+
 async def test_a_private_answer_that_begins_a_session_is_not_kept(origin: Origin) -> None:
     await origin.ask(reply(b"alice", said="private, max-age=60", Set_Cookie="sid=1"))
     assert await origin.states(URL) == ["miss"]
@@ -796,6 +819,25 @@ async def test_clients_that_share_a_cache_have_their_answers_apart_unless_they_a
     # What the first one of a cache asks for is open to the first one of another, as they share the store.
     assert await states(Cache(store), [Network(), Network()]) == ["hit", "miss"]
     assert await states(Cache(store, identity="me"), networks) == ["miss"] + ["hit"] * 4
+
+
+async def test_clients_are_told_apart_and_cookies_seen_by_a_cache_that_somebodys_function_calls() -> None:
+    class Network:
+        async def send(self, request: Request) -> Response:
+            return reply(b"x", said="max-age=60")
+
+    cache = Cache()
+
+    async def around(request: Request, next: Send) -> Response:
+        return await cache(request, next)
+
+    got = []
+    for network, keeper in [(Network(), CookieKeeper()), (Network(), CookieKeeper(jar_with("a=b")))]:
+        for _ in range(2):
+            response = await compose([as_middleware(around), keeper], network.send)(Request("GET", URL))
+            await response.read()
+            got.append(response.extensions["cache"])
+    assert got == ["miss", "hit"] * 2
 
 
 async def test_what_somebodys_own_auth_fetched_is_kept_only_if_it_is_public(origin: Origin) -> None:

@@ -270,17 +270,19 @@ async def test_beyond_the_bound_and_what_cannot_be_kept_goes_to_one_and_the_othe
     assert [await response.read() for response in responses] == [b"1234567890"] * 3
 
 
-async def test_who_is_given_credentials_below_is_not_given_what_another_one_got() -> None:
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("field", ["Authorization", "Cookie"])
+async def test_who_is_given_credentials_below_is_not_given_what_another_one_got(field: str, tells: bool) -> None:
     users = iter("abc")
 
     async def signed(request: Request, next: Any) -> Response:
-        return await next(request.replace(headers=[("Authorization", next_user())]))
+        return await next(request.replace(headers=[(field, next_user())]))
 
     def next_user() -> str:
         return next(users)
 
     async def server(request: Request) -> Response:
-        return Response(200, content=request.headers["Authorization"], request=request)
+        return Response(200, content=request.headers[field], request=request if tells else None)
 
     send = compose([Coalesce(), signed, CookieKeeper()], server)
     responses = await asyncio.gather(*(send(get()) for _ in range(3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from aiosock.message.url import parse_url
 from aiosock.middleware.auth import authenticate
 from aiosock.middleware.chain import Send, compose
 from aiosock.middleware.cookies import CookieKeeper
-from aiosock.middleware.identity import Identities, Owner, as_sent, end_of, is_one_user
+from aiosock.middleware.identity import Identities, Owner, as_sent, end_of, is_authorized_below, is_one_user
 from aiosock.middleware.schemes import BasicAuth, BearerAuth, DigestAuth, NetRCAuth
 
 URL = "http://h/a"
@@ -120,6 +121,31 @@ def test_somebodys_own_may_be_many() -> None:
 
     assert not is_one_user(Changing("u", "p"))
     assert not is_one_user(lambda request: request)
+
+
+@pytest.mark.parametrize("make", [BasicAuth, DigestAuth])
+def test_what_something_below_signs_for_somebody_else_is_seen(make: Any) -> None:
+    auth = make("u", "p")
+    [signed] = [auth(get(auth=auth))] if make is BasicAuth else [next(auth(get(auth=auth)))]
+    for sent, seen in (
+        (signed, False),
+        (get(auth=auth), False),
+        (BearerAuth("t")(get(auth=BearerAuth("t"))), True),
+        (BearerAuth("t")(get()), True),
+    ):
+        assert is_authorized_below(get(auth=auth), Response(200, request=sent)) is seen
+
+
+async def test_what_stands_in_for_a_netrc_file_that_has_nothing_to_say_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine i login u password p")
+    auth = NetRCAuth(tmp_path / "netrc")
+    send = chain(Network())
+    for url in ("http://h/", "http://i/"):
+        request = Request("GET", url, extensions={"auth": auth})
+        assert not is_authorized_below(request, await send(request))
+    signed = Request("GET", URL, headers={"Authorization": "Bearer t"}, extensions={"auth": auth})
+    assert is_authorized_below(get(auth=auth), await send(signed))
+    assert not is_authorized_below(signed, await send(signed))
 
 
 def test_a_chain_shows_what_it_leads_to_and_which_cookies_are_added() -> None:
