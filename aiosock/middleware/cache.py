@@ -351,7 +351,9 @@ class Cache:
         if response.stream is not None or not is_plain(",".join(headers.getall("Transfer-Encoding", ()))):
             return False
         length = headers.get("Content-Length", "")
-        if length.isdigit() and len(length) < 20 and request.method == "GET" and int(length) > self._max_entry_bytes:
+        # Beside chunks it may be anything.
+        is_number = length.isascii() and length.isdigit() and len(length) < 20
+        if is_number and request.method == "GET" and int(length) > self._max_entry_bytes:
             return False
         varied = vary_of(lookup.seen, headers)
         return varied == vary_of(sent, headers) and may_store(

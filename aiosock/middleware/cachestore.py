@@ -8,6 +8,7 @@ for longest.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import logging
 import os
@@ -42,6 +43,8 @@ BUSY_SECONDS: Final = 0.5
 PATIENCE_SECONDS: Final = 1.0
 """When others have kept the database busy for so long, nothing else waits for them until this is over."""
 MAX_UNWRITTEN_BYTES: Final = 16 * MIB
+EXIT_SECONDS: Final = 5.0
+"""How long the end of a process waits at most for what is still to be written."""
 # How recently an entry was used need not be known more closely, and each note of it writes to the disk.
 USE_GRAIN_SECONDS: Final = 60.0
 
@@ -120,8 +123,10 @@ class MemoryStore:
         """Return what is chosen of the entries of a URL."""
         kept = self._urls.get(url)
         entry = choose(kept.values()) if kept else None
-        if entry is not None:
-            self._sizes.move_to_end((url, variant_of(entry)))
+        if kept and entry is not None:
+            variant = variant_of(entry)
+            self._sizes.move_to_end((url, variant))
+            kept[variant] = kept.pop(variant)
         return entry
 
     async def put(self, url: str, entry: Entry, /) -> None:
@@ -157,8 +162,9 @@ class SQLiteStore:
     """
     Keeps entries in a SQLite database, which processes may share and which a crash leaves whole.
 
-    All work is done in one thread of its own, and nobody who reads a body waits for it to be written. While another
-    process writes, the thread waits for half a second at most; what cannot be read or written then is a miss. The
+    All work is done in one thread of its own, and nobody who reads a body waits for it to be written; only the end of
+    the process does, for 5 seconds at most, where the store was not closed. While another process
+    writes, the thread waits for half a second at most; what cannot be read or written then is a miss. The
     database is made, readable by its owner alone, when there is none; it holds whole URLs and what servers sent, so
     that whoever may read it may read that. It holds no credentials of requests. A fork waits for the work under way,
     and either side opens the database anew.
@@ -196,6 +202,9 @@ class SQLiteStore:
         # In bytes, ever since; the one is counted by the loop, the other by the thread.
         self._handed_over = 0
         self._written = 0
+        # Set once there is nothing more to be written.
+        self._settled = threading.Event()
+        self._settled.set()
         _stores.add(self)
 
     def __repr__(self) -> str:
@@ -218,7 +227,16 @@ class SQLiteStore:
         line tells where it cannot be written. Only who keeps more than the disk takes has to wait for it.
         """
         now = self._clock()
-        writing = self._run(lambda: self._put(url, entry, now))
+        # All is written in turn, so that the last one tells of all.
+        settled = self._settled = threading.Event()
+
+        def write() -> None:
+            try:
+                self._put(url, entry, now)
+            finally:
+                settled.set()
+
+        writing = self._run(write)
         writing.add_done_callback(_tell)
         self._handed_over += len(entry.body)
         if self._handed_over - self._written > MAX_UNWRITTEN_BYTES:
@@ -391,23 +409,36 @@ class SQLiteStore:
 # A connection that is there twice after a fork makes SQLite mistake who holds which lock, and lose what was written
 # (sqlite.org/howtocorrupt.html, 2.6). So there is none while a process forks; each side opens its own when it needs it.
 _stores: Final[WeakSet[SQLiteStore]] = WeakSet()
-_forking: Final[list[SQLiteStore]] = []
+# Those that this thread holds: another may be about to fork as well.
+_forking: Final = threading.local()
 
 
 def _before_fork() -> None:
+    held: list[SQLiteStore] = []
+    _forking.held = held
     for store in list(_stores):
         store._at_work.acquire()
-        _forking.append(store)
+        held.append(store)
         store._close()
 
 
 def _after_fork() -> None:
-    while _forking:
-        _forking.pop()._at_work.release()
+    for store in _forking.__dict__.pop("held", ()):
+        store._at_work.release()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Wait for what is still to be written: the threads that write end with the process, however far they are."""
+    until = time.monotonic() + EXIT_SECONDS
+    for store in list(_stores):
+        # What a fork finds unwritten is its parent's.
+        if store._process == os.getpid():
+            store._settled.wait(max(until - time.monotonic(), 0.0))
 
 
 def _is_busy(error: BaseException) -> bool:

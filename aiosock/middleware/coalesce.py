@@ -18,6 +18,7 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
 from aiosock.middleware.chain import Send
+from aiosock.middleware.cookies import cookies_by_hand
 from aiosock.middleware.identity import as_sent, is_authorized_below, is_one_user
 from aiosock.middleware.kept import KeptBody, is_plain, make_gatherable
 from aiosock.protocol.cache import SAFE_METHODS
@@ -186,9 +187,15 @@ class _Shared:
 
     def _has_other_credentials(self, response: Response) -> bool:
         """Tell whether what was sent had credentials that those who wait have not been compared by."""
-        sent = () if response.request is None else response.request.headers.getall("Cookie", ())
-        seen = [value for name, value in self._key[3] if name.lower() == "cookie"]
-        return (bool(sent) and list(sent) != seen) or is_authorized_below(self.request, response)
+        request, sent = self.request, response.request
+        if sent is None:
+            return False
+        # Those of the jar may be others by now, as a challenge may have set some.
+        if cookies_by_hand(sent) != cookies_by_hand(request):
+            return True
+        if any(sent.extensions.get(name) != request.extensions.get(name) for name in ("cookies", "default_cookies")):
+            return True
+        return is_authorized_below(request, response)
 
     def _close(self) -> None:
         """Let nobody join any more."""

@@ -75,7 +75,7 @@ class CookieKeeper:
         default = extensions.get("default_cookies")
         if not own and not kept and not default:
             return request
-        written = _written(request)
+        written = cookies_by_hand(request)
         names = {pair.partition("=")[0].strip() for value in written for pair in value.split(";")}
         pairs: list[tuple[str, str]] = []
         ends: list[int] = []
@@ -162,7 +162,7 @@ def _size(pair: tuple[str, str]) -> int:
     return len(name) + bool(name) + len(value) + 2
 
 
-def _written(request: Request) -> list[str]:
+def cookies_by_hand(request: Request) -> list[str]:
     """Return the Cookie fields set by hand; those of a request that is sent again are what they were before."""
     values = [value for value in request.headers.getall(COOKIE, ()) if value]
     field, written = request.extensions.get(_ADDED, (None, []))

@@ -53,8 +53,8 @@ class HSTS:
     A middleware that learns which hosts want to be reached over https alone, and sends no request to them over http.
 
     What is given for the http origin, ``auth`` and ``cookies`` among it, goes along: it goes to the same host, which
-    was to have it anyway, and nobody on the way can read it any more. An answer that redirects is resolved against the
-    URL that was asked for: one that names an https URL counts as another origin, which takes no credentials along.
+    was to have it anyway, and nobody on the way can read it any more. A redirect is resolved against the https URL that
+    was asked; within that origin it takes along what went there.
 
     Hosts are learned from answers that came over https, and never from IP addresses, nor from a cache. Whether the
     client looked at certificates (``verify=``) cannot be seen from here: one that does not should have no `HSTS`.

@@ -52,6 +52,7 @@ from aiosock.errors import (
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.chain import Lifetime, Send
+from aiosock.middleware.kept import make_gatherable
 from aiosock.protocol.date import parse_retry_after
 
 MAX_ORIGINS: Final = 1024
@@ -227,20 +228,22 @@ async def _pause(seconds: float, lifetime: Lifetime | None) -> None:
 
 
 async def _keep(response: Response) -> bool:
-    """Read the body of an answer, and tell whether that succeeded; else it is given up."""
-    limit = response.max_content_bytes
-    response.max_content_bytes = MAX_KEPT_BYTES if limit is None else min(limit, MAX_KEPT_BYTES)
+    """Gather the body of an answer, for whoever may read it yet, and tell whether that succeeded; else give it up."""
+    why, limit = "it is large", response.max_content_bytes
+    most = MAX_KEPT_BYTES if limit is None else min(limit, MAX_KEPT_BYTES)
     try:
         async with asyncio.timeout(KEEPING_SECONDS):
-            await response.read()
+            if await make_gatherable(response).gather(most) is not None:
+                return True
     except Exception as error:
         # Whatever it is, of the body or of who wraps it: the next try is what counts.
-        logger.debug("the body of a %d is given up: %s", response.status_code, type(error).__name__)
-        await response.close()
-        return False
-    finally:
-        response.max_content_bytes = limit
-    return True
+        why = type(error).__name__
+    except BaseException:
+        response.abort()
+        raise
+    logger.debug("the body of a %d is given up: %s", response.status_code, why)
+    await response.close()
+    return False
 
 
 class Budget:

@@ -18,11 +18,11 @@ _CLOCK: Final = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 
 @cache
 def _date() -> re.Pattern[str]:
-    # IMF-fixdate and the form of RFC 850, which differ in separators and years. Caches take any case, and UTC for GMT
-    # (RFC 9111, 4.2); so does everybody.
+    # IMF-fixdate and the form of RFC 850, which differ in separators and years. Caches take any case, and no other zone
+    # than GMT (RFC 9111, 4.2).
     return re.compile(
         rf"{_DAYS}, (?P<day>[0-9]{{1,2}})(?P<mark>[ -]){_MONTH}(?P=mark)(?P<year>[0-9]{{4}}|[0-9]{{2}}) {_CLOCK} "
-        r"(?:GMT|UTC)",
+        r"GMT",
         re.ASCII | re.IGNORECASE,
     )
 
@@ -98,5 +98,6 @@ def parse_retry_after(text: str, now: float) -> float | None:
     text = text.strip(" \t")
     if _delay().fullmatch(text) is not None:
         return float(text)
-    date = parse_http_date(text, now)
+    # What UTC means is clear, and nothing expires by it: better to wait for too long than not.
+    date = parse_http_date(f"{text[:-3]}GMT" if text[-4:].upper() == " UTC" else text, now)
     return None if date is None else max(date - now, 0.0)

@@ -18,6 +18,7 @@ from aiosock.message.iteration import BodySource, BodyWrapper
 from aiosock.message.request import HeadersInput, Request, make_headers
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
+from aiosock.protocol.http1.grammar import MAX_CONTENT_LENGTH
 from aiosock.testing.bounds import Bounds
 from aiosock.testing.message import reason_phrase
 
@@ -215,7 +216,11 @@ def has_no_body(request: Request, status: int) -> bool:
 def declared_length(headers: Mapping[str, str]) -> int:
     """Return how many bytes a body has to have at least: what its Content-Length says, where that is what counts."""
     value = headers.get("Content-Length", "")
-    return int(value) if value.isascii() and value.isdigit() and "Transfer-Encoding" not in headers else 0
+    if not (value.isascii() and value.isdigit()) or "Transfer-Encoding" in headers:
+        return 0
+    digits = value.lstrip("0") or "0"
+    # Python makes no number of thousands of digits.
+    return MAX_CONTENT_LENGTH if len(digits) > 19 else min(int(digits), MAX_CONTENT_LENGTH)
 
 
 def too_short(received: int, length: int) -> IncompleteBody:

@@ -400,6 +400,12 @@ async def test_a_body_beyond_the_bound_is_read_but_not_kept(
 # HEAD
 
 
+async def test_a_length_that_is_no_number_harms_nobody(origin: Origin) -> None:
+    chunked = {"Transfer_Encoding": "chunked", "Content_Length": "\xb2"}
+    assert (await origin.ask(reply(b"x", said="max-age=60", **chunked))).content == b"x"
+    assert await origin.states(URL) == ["hit"]
+
+
 async def test_a_get_answers_a_head_and_not_the_other_way(origin: Origin) -> None:
     await origin.ask(reply(said="max-age=60", Content_Length="5"), method="HEAD")
     assert await origin.states(URL) == ["miss"]

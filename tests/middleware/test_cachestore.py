@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from aiosock.middleware.cachestore import (
     SQLiteStore,
     Store,
     _after_fork,
+    _at_exit,
     _before_fork,
     size_of,
 )
@@ -426,6 +428,21 @@ async def test_only_the_newest_variants_of_a_url_are_kept(store: Store, monkeypa
     assert await kept(store, "other") == ["other"]
 
 
+async def test_of_the_variants_of_a_url_one_that_is_used_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachestore.MAX_VARIANTS", 2)
+    store = MemoryStore()
+    for partition in "abc":
+        await store.put("u", replace(ENTRY, partition=partition))
+        await store.find("u", lambda entries: next(entry for entry in entries if entry.partition == "a"))
+    left: list[str] = []
+
+    def note(entries: Iterable[Entry]) -> None:
+        left.extend(entry.partition for entry in entries)
+
+    await store.find("u", note)  # type: ignore[arg-type]
+    assert sorted(left) == ["a", "c"]
+
+
 async def test_closing_a_memory_takes_nothing_from_others_who_share_it() -> None:
     store = MemoryStore()
     await store.put("u", ENTRY)
@@ -651,3 +668,69 @@ async def test_while_a_process_forks_no_database_is_open_nor_at_work(tmp_path: P
     await store.close()
     _before_fork()
     _after_fork()
+
+
+async def test_of_two_threads_that_fork_at_once_each_lets_go_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = SQLiteStore(tmp_path / "a"), SQLiteStore(tmp_path / "b")
+    monkeypatch.setattr("aiosock.middleware.cachestore._stores", [first])
+    _before_fork()
+    monkeypatch.setattr("aiosock.middleware.cachestore._stores", [second])
+    other = threading.Thread(target=_before_fork)
+    other.start()
+    other.join()
+    _after_fork()
+    assert not first._at_work.locked()
+    assert second._at_work.locked()
+    second._at_work.release()
+
+
+ENDING = """
+import asyncio, atexit, sys
+from aiosock.middleware.cachestore import SQLiteStore
+from aiosock.protocol.cache import Entry
+
+async def main():
+    store = SQLiteStore(sys.argv[1])
+    # Nothing is written before the process begins to end.
+    store._at_work.acquire()
+    atexit.register(store._at_work.release)
+    for number in range(3):
+        await store.put(f"u{number}", Entry("GET", 200, "", "HTTP/1.1", (), (), 0.0, 0.0, b"x" * 100_000))
+
+asyncio.run(main())
+"""
+
+
+def test_what_is_still_to_be_written_when_the_process_ends_is_written(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+    subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", ENDING, path], check=True, timeout=60)
+
+    async def read() -> list[str]:
+        store = SQLiteStore(path)
+        found = await kept(store, "u0", "u1", "u2")
+        await store.close()
+        return found
+
+    assert asyncio.run(read()) == ["u0", "u1", "u2"]
+
+
+async def test_the_end_of_a_process_waits_for_no_more_than_its_own_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SQLiteStore(tmp_path / "db")
+    monkeypatch.setattr("aiosock.middleware.cachestore._stores", [store])
+    store._at_work.acquire()
+    await store.put("u", ENTRY)
+    monkeypatch.setattr("aiosock.middleware.cachestore.EXIT_SECONDS", 0.0)
+    _at_exit()
+    # What hangs here would hang for ever.
+    monkeypatch.setattr("aiosock.middleware.cachestore.EXIT_SECONDS", threading.TIMEOUT_MAX)
+    monkeypatch.setattr(store, "_process", -1)
+    _at_exit()
+    monkeypatch.undo()
+    store._at_work.release()
+    assert await kept(store, "u") == ["u"]
+    _at_exit()
+    await store.close()

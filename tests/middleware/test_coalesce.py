@@ -289,6 +289,43 @@ async def test_who_is_given_credentials_below_is_not_given_what_another_one_got(
     assert sorted(response.text for response in responses) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("name", ["cookies", "default_cookies"])
+async def test_cookies_that_something_below_lets_be_added_are_seen(name: str) -> None:
+    users = iter("abc")
+
+    async def signed(request: Request, next: Any) -> Response:
+        return await next(request.replace(extensions={**request.extensions, name: {"user": next_user()}}))
+
+    def next_user() -> str:
+        return next(users)
+
+    async def server(request: Request) -> Response:
+        return Response(200, content=request.headers["Cookie"], request=request)
+
+    send = compose([Coalesce(), signed, CookieKeeper()], server)
+    responses = await asyncio.gather(*(send(get(extensions={name: {"x": "y"}})) for _ in range(3)))
+    assert sorted(response.text for response in responses) == ["user=a", "user=b", "user=c"]
+
+
+async def test_cookies_that_came_in_the_meantime_keep_nobody_from_sharing() -> None:
+    keeper = CookieKeeper()
+    keeper.open_jar().store(["a=1"], get().location)
+
+    async def later(request: Request, next: Any) -> Response:
+        keeper.open_jar().store(["a=2"], request.location)
+        return await next(request)
+
+    sent: list[str] = []
+
+    async def server(request: Request) -> Response:
+        sent.append(request.headers["Cookie"])
+        return Response(200, content="x", request=request)
+
+    send = compose([Coalesce(), later, keeper], server)
+    assert [response.status_code for response in await asyncio.gather(*(send(get()) for _ in range(3)))] == [200] * 3
+    assert sent == ["a=2"]
+
+
 async def test_a_body_of_just_the_bound_is_shared() -> None:
     server = Server(b"12345", b"67890")
     tasks = ask(Coalesce(max_bytes=10), server, get(), get())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import logging
 import math
 import ssl
@@ -462,7 +463,7 @@ async def test_the_answer_before_it_is_the_callers(refusal: RequestError, caplog
     server = Server(503, 502, refusal)
     response = await retries(Retry(9))(get(), server)
     assert response.status_code == 502
-    assert response.content == await response.read() == b"answer 2"
+    assert await response.read() == response.content == b"answer 2"
     assert [attempt.status_code for attempt in response.extensions["attempts"]] == [503, 502]
     assert len(server.requests) == 3
     assert caplog.messages == [f"no retry to h: {type(refusal).__name__}"]
@@ -512,7 +513,7 @@ class Endless(Once):
 @pytest.mark.parametrize(
     ("source", "passed", "reason"),
     [
-        (Endless(b"x" * 1000, 0), 3, "ContentTooLarge"),
+        (Endless(b"x" * 1000, 0), 3, "it is large"),
         (Endless(b"x", 0.1), 3, "TimeoutError"),
         (Endless(b"x", 100), 3, "TimeoutError"),
     ],
@@ -554,11 +555,43 @@ async def test_so_much_of_an_answer_is_kept(size: int, kept: bool, limit: int | 
         return response
 
     if kept:
-        assert len((await retries()(get(), server)).content) == size
+        assert len(await (await retries()(get(), server)).read()) == size
     else:
         with pytest.raises(PoolTimeout):
             await retries()(get(), server)
         assert source.closed
+
+
+@timed
+async def test_an_answer_that_is_kept_can_be_had_as_it_was_sent() -> None:
+    packed = gzip.compress(b"busy")
+    answers: list[Response] = []
+
+    async def server(request: Request) -> Response:
+        if len(answers) % 2:
+            answers.append(answers[-1])
+            raise CircuitOpen("left alone")
+        encoded = {"Content-Encoding": "gzip"}
+        answers.append(Response(503, headers=encoded, request=request, source=Once(packed)))
+        return answers[-1]
+
+    assert await (await retries()(get(), server)).read() == b"busy"
+    assert b"".join([piece async for piece in (await retries()(get(), server)).iter_raw()]) == packed
+
+
+@timed
+async def test_an_answer_is_given_up_by_who_is_cancelled_while_it_is_kept() -> None:
+    source = Endless(b"x", 100)
+
+    async def server(request: Request) -> Response:
+        return Response(503, request=request, source=source)
+
+    task = asyncio.ensure_future(retries()(get(), server))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert source.closed
 
 
 @timed

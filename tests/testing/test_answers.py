@@ -14,7 +14,7 @@ from aiosock.errors import ReadTimeout, TotalTimeout, UsageError
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.testing import reply
-from aiosock.testing.answers import IterableSource, arrived, gathered
+from aiosock.testing.answers import IterableSource, arrived, declared_length, gathered
 from aiosock.testing.bounds import Bounds
 
 
@@ -156,3 +156,12 @@ async def test_a_body_that_never_pauses_meets_the_deadline() -> None:
     response = arrived(reply(content=pieces()), request, Bounds(request), perf_counter())
     with pytest.raises(TotalTimeout):
         await response.read()
+
+
+@pytest.mark.parametrize(
+    ("value", "length"),
+    [("0" * 5000 + "12", 12), ("9" * 5000, 2**63 - 1), (str(2**63), 2**63 - 1), ("0", 0), ("\xb2", 0), ("", 0)],
+)
+def test_a_length_is_a_number_whatever_somebody_wrote(value: str, length: int) -> None:
+    assert declared_length({"Content-Length": value}) == length
+    assert declared_length({"Content-Length": value, "Transfer-Encoding": "chunked"}) == 0
