@@ -406,7 +406,7 @@ class Cache:
 def _select(entries: Iterable[Entry], *, method: str, owner: Owner, fields: CIMultiDict[str]) -> Entry | None:
     """Return the entry that answers a request: one of its own, or one for everybody."""
     own, public = owner
-    theirs = (one for one in entries if one.partition == own or (one.partition == public and is_public(one)))
+    theirs = (one for one in entries if one.partition == own or (one.partition == public and is_public(one.fields)))
     return select(theirs, method, fields)
 
 

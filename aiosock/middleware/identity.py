@@ -20,7 +20,7 @@ from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.middleware.chain import Send
 from aiosock.middleware.cookies import CookieKeeper
-from aiosock.protocol.cache import directives_of
+from aiosock.protocol.cache import directives_of, is_public
 
 MAX_KNOWN: Final = 256
 _CREDENTIALS: Final = ("Authorization", "Cookie")
@@ -85,10 +85,9 @@ class Identities:
             next: What it went on with.
             response: The answer.
         """
-        said = directives_of(response.headers)
-        if self._fixed is not None or "public" in said:
+        if self._fixed is not None or is_public(response.headers):
             return owner.public
-        if "private" in said and "Set-Cookie" in response.headers:
+        if "private" in directives_of(response.headers) and "Set-Cookie" in response.headers:
             # It begins a session, and may show whose.
             return None
         if not is_one_user(request.extensions.get("auth")) or is_authorized_below(request, response):

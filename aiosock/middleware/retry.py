@@ -164,11 +164,12 @@ class Retries:
                     if wait is None:
                         return response
                     earlier = response
-                if self._on_retry is not None:
-                    self._on_retry(request, attempt, wait)
                 until = asyncio.get_running_loop().time() + wait
                 if isinstance(earlier, Response) and not await _keep(earlier):
                     earlier = None
+                # What became of the try before it is told by then.
+                if self._on_retry is not None:
+                    self._on_retry(request, attempt, wait)
                 await _pause(until - asyncio.get_running_loop().time(), request.extensions.get("lifetime"))
                 waited = wait
         finally:

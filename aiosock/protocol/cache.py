@@ -238,9 +238,10 @@ def may_store(method: str, status_code: int, request: Fields, response: Fields, 
     return freshness_lifetime(status_code, response, response_time) > 0
 
 
-def is_public(entry: Entry) -> bool:
-    """Tell whether a kept response is for everybody (RFC 9111, 5.2.2.9)."""
-    return "public" in _response_directives(entry.fields)
+def is_public(response: Fields) -> bool:
+    """Tell whether a response is for everybody (RFC 9111, 5.2.2.9); the stricter of two counts (4.2.1)."""
+    directives = _response_directives(response)
+    return "public" in directives and "private" not in directives
 
 
 def has_validator(fields: Fields) -> bool:

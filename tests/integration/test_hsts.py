@@ -59,6 +59,28 @@ async def test_a_redirect_into_the_clear_is_upgraded_before_a_byte_of_it_is_sent
         assert server.connections == 1
 
 
+async def test_what_is_given_for_a_host_goes_along_when_it_redirects_over_https(
+    server_context: SSLContext, ca_file: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        while request := await peer.read_request():
+            await peer.send(
+                response(302, b"", [STRICT, ("Location", f"{peer.server.url}/b")])
+                if request.target == "/a"
+                else response(200, b"ok", [STRICT])
+            )
+
+    async with Server(script, ssl=server_context) as server:
+        async with checked_client(middleware=[HSTS()], verify=ca_file) as client:
+            await client.get(f"{server.url}/learn")
+            got = await client.get(f"{plain(server)}/a", auth=("u", "p"), cookies={"a": "b"})
+            assert got.text == "ok"
+            check(client)
+        assert [request.target for request in server.requests] == ["/learn", "/a", "/b"]
+        for request in server.requests[1:]:
+            assert (request.header("Authorization"), request.header("Cookie")) == ("Basic dTpw", "a=b")
+
+
 async def test_a_server_that_always_redirects_into_the_clear_is_given_up(
     server_context: SSLContext, ca_file: str
 ) -> None:

@@ -16,10 +16,10 @@ import aiosock
 from aiosock import DigestAuth, Timeout
 from aiosock.config import Retry
 from aiosock.errors import CircuitOpen
-from aiosock.message.trace import RequestRetried
+from aiosock.message.trace import Event, RequestFailed, RequestRetried, ResponseDone
 from aiosock.middleware.breaker import CircuitBreaker
 from aiosock.middleware.rate import RateLimit
-from aiosock.middleware.retry import Retries
+from aiosock.middleware.retry import MAX_KEPT_BYTES, Retries
 from aiosock.testing import Peer, Server, response
 from tests.kit.clients import check, checked_client, settled
 from tests.network.wire import Clock
@@ -41,6 +41,34 @@ async def test_a_busy_server_is_asked_again_over_the_same_connection() -> None:
         assert len({request.raw_head for request in server.requests}) == 1
         assert (len(server.requests), server.connections) == (3, 1)
         check(client)
+
+
+@pytest.mark.parametrize(
+    ("end", "ended"),
+    [(b"HTTP/1.1 503 Oh\r\nContent-Length: 4\r\n\r\n", ResponseDone), (b"HTTP/1.1 503 Oh\r\n\r\n", RequestFailed)],
+    ids=["done", "failed"],
+)
+async def test_a_retry_is_told_after_the_end_of_the_try_before_it(
+    end: bytes, ended: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiosock.middleware.retry.KEEPING_SECONDS", 60)
+
+    async def script(peer: Peer) -> None:
+        await peer.read_request()
+        if peer.number:
+            await peer.send(OK)
+            return
+        await peer.send(end)
+        await peer.send(b"busy" if ended is ResponseDone else b"x" * (MAX_KEPT_BYTES + 1))
+        if await peer.read_request():
+            await peer.send(OK)
+
+    events: list[Event] = []
+    async with Server(script) as server, checked_client(retry=AT_ONCE, on_event=events.append) as client:
+        assert (await client.get(server.url)).text == "ok"
+        check(client)
+    kinds = [type(event) for event in events if isinstance(event, (ResponseDone, RequestFailed, RequestRetried))]
+    assert kinds == [ended, RequestRetried, ResponseDone]
 
 
 @pytest.mark.parametrize(

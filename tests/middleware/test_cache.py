@@ -741,7 +741,7 @@ async def test_the_cookies_of_a_jar_set_answers_apart_but_for_those_for_everybod
     vary = {"Vary": "Cookie", "ETag": '"a"'}
     for user in ("alice", "bob"):
         keeper.jar = jar_with(f"sid={user}")
-        for said in ("private, max-age=60", "max-age=60"):
+        for said in ("private, max-age=60", "max-age=60", "public, private, max-age=60"):
             assert await get(reply(user.encode(), said=said), url=f"{URL}?{said}") == (user.encode(), "miss")
             assert await get(url=f"{URL}?{said}") == (user.encode(), "hit")
         assert await get(reply(user.encode(), said="max-age=60", **vary)) == (user.encode(), "miss")
