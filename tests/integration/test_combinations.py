@@ -353,7 +353,7 @@ async def test_called_off_while_an_answer_is_kept_leaves_nothing(monkeypatch: py
     keeping = asyncio.Event()
 
     def listen(event: object) -> None:
-        if isinstance(event, trace.RequestRetried):
+        if isinstance(event, trace.BodyProgress):
             keeping.set()
 
     async with Server(script) as server, checked_client(retry=QUICK, on_event=listen) as client:
