@@ -8,6 +8,7 @@ is found out when the answer is there, and then it is nobody's.
 from __future__ import annotations
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
@@ -48,6 +49,7 @@ class Identities:
     def __init__(self, fixed: str | None) -> None:
         self._fixed = fixed
         self._secret = b""
+        self._process = 0
         # They are held, so that their places in memory stay theirs.
         self._known: OrderedDict[int, tuple[object, int]] = OrderedDict()
         self._count = 0
@@ -144,7 +146,9 @@ class Identities:
         from hashlib import blake2b
         from secrets import token_bytes
 
-        self._secret = self._secret or token_bytes(32)
+        if self._process != os.getpid():
+            # A fork counts on by itself, and may share a store: its numbers are not those of its parent.
+            self._secret, self._process = token_bytes(32), os.getpid()
         return blake2b(repr(told).encode("utf-8", "replace"), key=self._secret).hexdigest()
 
     def _token(self, one: object) -> int:

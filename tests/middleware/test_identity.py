@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,16 @@ def test_a_client_that_is_gone_leaves_its_place_to_nobody() -> None:
     assert owner.own == owner.public != ""
     assert identities.owner(get(), chain(second, lambda request, next: next(request))) == owner
     assert identities.owner(get(), chain(Network())) != owner
+
+
+def test_a_fork_is_somebody_else_as_it_counts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    identities, send, auth = Identities(None), chain(Network()), DigestAuth("u", "p")
+    owner = identities.owner(get(auth=auth), send)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    in_child = identities.owner(get(auth=auth), send)
+    assert in_child != owner
+    assert identities.owner(get(auth=auth), send) == in_child
+    assert identities.owner(get(), send) == Owner("", "")
 
 
 def test_what_is_kept_in_place_of_credentials_does_not_show_them() -> None:
