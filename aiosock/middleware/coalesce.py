@@ -38,9 +38,10 @@ class Coalesce:
     The same are GET and HEAD requests without a body that agree in URL, in all fields, the cookies of the client's jar
     included, in what is below, and in all extensions but the deadline: timeouts, ``auth``, ``proxy``, ``guard`` and
     whatever else there is. Those with an ``auth`` that is a function of somebody's are not shared, nor is an answer to
-    one that a middleware below has given credentials: it may be another user for each. Each gets a response of its own,
-    or the error as an exception of its own. The exchange goes on as long as somebody waits for it, whoever asked first,
-    and each waits for as long as its own ``total`` allows.
+    one that a middleware below has given an Authorization or a cookie: it may be another user for each. What tells who
+    asks in another field (an API key, say) is to be there before. Each gets a response of its own, or the error as an
+    exception of its own. The exchange goes on as long as somebody waits for it, whoever asked first, and each waits for
+    as long as its own ``total`` allows.
 
     Who is alone when the head of the answer comes gets it as it comes, and nobody joins any more. Else the body is
     read into memory before anybody gets it, so that streams which never end are not to be shared: answers of the type
