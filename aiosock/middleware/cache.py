@@ -99,7 +99,8 @@ class Cache:
     ``cookies``, ``guard``, ``proxy`` or ``server_name`` sets its answers apart from those of others, and such answers
     are for this very `Cache` alone, also in a store that processes share. A `BasicAuth` or `BearerAuth` is the same as
     another that sends the same, a `DigestAuth` or `NetRCAuth` only as itself. What is ``public`` is the same for all
-    cookies of a jar.
+    cookies of a jar; of a server that sets another cookie with each answer nothing else is kept, unless there is an
+    ``identity``.
 
     What was asked for with credentials that cannot be seen when a request comes is kept only if it is ``public``, or if
     there is an ``identity``: those that a middleware below adds, and those of an ``auth`` that is a function of yours,

@@ -163,11 +163,11 @@ class SQLiteStore:
     Keeps entries in a SQLite database, which processes may share and which a crash leaves whole.
 
     All work is done in one thread of its own, and nobody who reads a body waits for it to be written; only the end of
-    the process does, for 5 seconds at most, where the store was not closed. While another process
-    writes, the thread waits for half a second at most; what cannot be read or written then is a miss. The
-    database is made, readable by its owner alone, when there is none; it holds whole URLs and what servers sent, so
-    that whoever may read it may read that. It holds no credentials of requests. A fork waits for the work under way,
-    and either side opens the database anew.
+    the process does, for 5 seconds at most, where the store was not closed. While another process writes, the thread
+    waits for half a second at most; what cannot be read or written then is a miss. The database is made, readable by
+    its owner alone, when there is none; it holds whole URLs and what servers sent, so that whoever may read it may read
+    that. It holds no credentials of requests. A fork waits for the work under way, and either side opens the database
+    anew.
 
     Args:
         path: The file; beside it there are two more while it is open.
