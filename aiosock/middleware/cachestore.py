@@ -202,9 +202,8 @@ class SQLiteStore:
         # In bytes, ever since; the one is counted by the loop, the other by the thread.
         self._handed_over = 0
         self._written = 0
-        # Set once there is nothing more to be written.
-        self._settled = threading.Event()
-        self._settled.set()
+        # Set when what was handed over last is written; None where there was nothing yet.
+        self._last: threading.Event | None = None
         _stores.add(self)
 
     def __repr__(self) -> str:
@@ -227,16 +226,17 @@ class SQLiteStore:
         line tells where it cannot be written. Only who keeps more than the disk takes has to wait for it.
         """
         now = self._clock()
-        # All is written in turn, so that the last one tells of all.
-        settled = self._settled = threading.Event()
+        written = threading.Event()
 
         def write() -> None:
             try:
                 self._put(url, entry, now)
             finally:
-                settled.set()
+                written.set()
 
         writing = self._run(write)
+        # All is written in turn, so that the last one tells of all.
+        self._last = written
         writing.add_done_callback(_tell)
         self._handed_over += len(entry.body)
         if self._handed_over - self._written > MAX_UNWRITTEN_BYTES:
@@ -257,6 +257,7 @@ class SQLiteStore:
             self._process = os.getpid()
             self._threads = DaemonThreads(1)
             self._handed_over = self._written = 0
+            self._last = None
         return self._threads.run(lambda: self._work(work))
 
     # What follows runs in the thread.
@@ -437,8 +438,8 @@ def _at_exit() -> None:
     until = time.monotonic() + EXIT_SECONDS
     for store in list(_stores):
         # What a fork finds unwritten is its parent's.
-        if store._process == os.getpid():
-            store._settled.wait(max(until - time.monotonic(), 0.0))
+        if store._last is not None and store._process == os.getpid():
+            store._last.wait(max(until - time.monotonic(), 0.0))
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from aiosock.errors import UsageError
 from aiosock.middleware.cachestore import (
     ENTRY_BYTES,
+    EXIT_SECONDS,
     MemoryStore,
     SQLiteStore,
     Store,
@@ -716,21 +717,26 @@ def test_what_is_still_to_be_written_when_the_process_ends_is_written(tmp_path: 
     assert asyncio.run(read()) == ["u0", "u1", "u2"]
 
 
-async def test_the_end_of_a_process_waits_for_no_more_than_its_own_and_not_for_ever(
+async def test_the_end_of_a_process_waits_for_its_own_writes_alone_and_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waited: list[float] = []
     store = SQLiteStore(tmp_path / "db")
     monkeypatch.setattr("aiosock.middleware.cachestore._stores", [store])
-    store._at_work.acquire()
+    _at_exit()
     await store.put("u", ENTRY)
-    monkeypatch.setattr("aiosock.middleware.cachestore.EXIT_SECONDS", 0.0)
+    await settled(store)
+    assert store._last is not None
+    assert store._last.is_set()
+    monkeypatch.setattr(store._last, "wait", waited.append)
     _at_exit()
-    # What hangs here would hang for ever.
-    monkeypatch.setattr("aiosock.middleware.cachestore.EXIT_SECONDS", threading.TIMEOUT_MAX)
-    monkeypatch.setattr(store, "_process", -1)
-    _at_exit()
-    monkeypatch.undo()
-    store._at_work.release()
-    assert await kept(store, "u") == ["u"]
-    _at_exit()
+    assert len(waited) == 1
+    assert 0 <= waited[0] <= EXIT_SECONDS
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        _at_exit()
+        # A fork that only looks has nothing to wait for, whatever its parent was about to write.
+        await settled(store)
+        _at_exit()
+    assert len(waited) == 1
     await store.close()
