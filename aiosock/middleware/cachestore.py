@@ -248,7 +248,7 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """Close the database; it is opened again when it is used again."""
-        await self._run(self._close)
+        await self._run(self._finish)
 
     def _run(self, work: Callable[[], T]) -> asyncio.Future[T | None]:
         """Return a future for what work with the database comes to; all of it is done in the order in which it came."""
@@ -304,6 +304,15 @@ class SQLiteStore:
         database, self._database = self._database, None
         if database is not None:
             database.close()
+
+    def _finish(self) -> None:
+        """Close the database, without what others have kept from going so far: they would be given it."""
+        try:
+            if self._owed:
+                self._tolerant(self._settle)
+        except UsageError as error:
+            logger.debug("what was to go is left: %s", error)
+        self._close()
 
     @contextmanager
     def _writing(self, database: sqlite3.Connection) -> Iterator[None]:

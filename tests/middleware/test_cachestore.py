@@ -657,6 +657,35 @@ async def test_what_was_to_go_while_the_database_was_busy_is_not_given_and_goes_
         await store.close()
 
 
+@pytest.mark.parametrize("broken", [False, True])
+async def test_what_was_to_go_goes_when_the_store_is_closed(
+    broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("aiosock.middleware.cachestore.BUSY_SECONDS", 0.0)
+    path = tmp_path / "cache.db"
+    store = SQLiteStore(path)
+    await store.put("u", ENTRY)
+    await settled(store)
+    other = await asyncio.to_thread(sqlite3.connect, path, check_same_thread=False, isolation_level=None)
+    try:
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+        await store.remove("u")
+        await asyncio.to_thread(other.execute, "ROLLBACK")
+        if broken:
+            await asyncio.to_thread(other.execute, "DROP TABLE entry")
+            caplog.set_level(logging.DEBUG, "aiosock")
+        await store.close()
+        if broken:
+            assert caplog.messages == [
+                f"what was to go is left: the cache database {str(path)!r} cannot be used: no such table: entry"
+            ]
+        else:
+            [left] = await asyncio.to_thread(lambda: other.execute("SELECT count(*) FROM entry").fetchone())
+            assert left == 0
+    finally:
+        await asyncio.to_thread(other.close)
+
+
 async def test_while_a_process_forks_no_database_is_open_nor_at_work(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "cache.db")
     await store.put("u", ENTRY)
