@@ -71,8 +71,8 @@ class Guard:
     one that is refused among others that are not is the mark of an attack, and refuses the name.
 
     Proxies of the environment are not used. Through a proxy that resolves names itself, only what stands in the URL
-    can be judged; names are then refused that lead to nothing public (``localhost``, ``*.local``, ``*.internal``,
-    ``*.home.arpa``, names without a dot, and those of metadata services).
+    can be judged; names are then refused that lead to nothing public (``localhost``, ``*.localdomain``, ``*.local``,
+    ``*.internal``, ``*.home.arpa``, names without a dot, and those of metadata services).
 
     Args:
         allow_private: Let through loopback, private use (RFC 1918), shared address space (RFC 6598) and unique local

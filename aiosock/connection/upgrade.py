@@ -51,6 +51,7 @@ class UpgradedStream:
             ReadError: The connection broke, or was closed on this side.
             WriteTimeout: Writing got stuck.
             UsageError: Another task is reading.
+            Exception: Whatever the body of the request raised, where that was still being sent; once.
         """
         if self._is_read:
             raise UsageError("two tasks read from one stream at the same time")

@@ -1,6 +1,6 @@
 """
-Content codings undone, always in bounded pieces, so that neither memory nor the event loop is at the mercy of
-what a server compressed (RFC 9110, 8.4).
+Content and transfer codings undone, always in bounded pieces, so that neither memory nor the event loop is at the
+mercy of what a server compressed (RFC 9110, 8.4; RFC 9112, 7).
 
 What brotli and zstd need is imported when first met.
 """
@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Final, Protocol
 
-from aiosock.errors import DecodingError
+from aiosock.errors import DecodingError, RemoteProtocolError
+from aiosock.protocol.http1.events import CHUNKED_WITHIN, NEED_DATA, BodyData
+from aiosock.protocol.http1.parser import Parser
 
 PIECE_BYTES: Final = 64 * 1024
 # Fed in slices, so that a body of ten thousand tiny members copies its rest in small amounts.
@@ -153,6 +155,32 @@ class _Zstd:
             raise DecodingError("the body was cut: its zstd data is not complete")
 
 
+class _Chunked:
+    """chunked under another transfer coding (RFC 9112, 7.1), read as where it frames a body; trailers are dropped."""
+
+    def __init__(self) -> None:
+        self._parser = Parser()
+        self._parser.expect_response("GET")
+        self._parser.receive_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self._parser.next_event()
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        parser = self._parser
+        parser.receive_data(data)
+        try:
+            while (event := parser.next_event()) is not NEED_DATA:
+                if isinstance(event, BodyData):
+                    yield event.data
+        except RemoteProtocolError as error:
+            raise DecodingError(f"the body is not chunked: {error}") from error
+        if parser.state == "done" and parser.buffered:
+            raise DecodingError("the body is not chunked: it goes on after its last chunk")
+
+    def finish(self) -> None:
+        if self._parser.state != "done":
+            raise DecodingError("the body was cut: its last chunk, or the end of its trailers, is missing")
+
+
 @cache
 def _zstd_module() -> Any:
     try:
@@ -184,6 +212,8 @@ def _make_decoder(coding: str) -> _Decoder | None:
         return _Zlib("gzip")
     if coding == "deflate":
         return _Zlib("deflate")
+    if coding == CHUNKED_WITHIN:
+        return _Chunked()
     if coding in _OPTIONAL:
         try:
             return _OPTIONAL[coding]()
@@ -215,7 +245,8 @@ class Pipeline:
     Undoes several codings in a row.
 
     Args:
-        codings: In the order in which they were applied, lower-cased.
+        codings: In the order in which they were applied, lower-cased; the transfer coding chunked as
+            `CHUNKED_WITHIN`.
 
     Raises:
         DecodingError: More codings than are good for anyone, or one whose library is missing.
@@ -257,7 +288,7 @@ class Pipeline:
 
     def finish(self) -> None:
         """
-        Check that the data ended where their codings end; a body without a byte is whole.
+        Check that the data ended where their codings end; a body without a byte is whole, unless it is to be chunked.
 
         Raises:
             DecodingError: Something is missing.

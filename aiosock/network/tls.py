@@ -19,6 +19,8 @@ from aiosock.network.fault import describe_tls
 from aiosock.network.stream import ONE_SEND_BYTES, Stream, StreamInfo
 
 RECORD_BYTES: Final = 16 * 1024
+# X509_V_ERR_HOSTNAME_MISMATCH of OpenSSL.
+HOSTNAME_MISMATCH: Final = 62
 MAX_READ_BYTES: Final = 256 * 1024
 # What is encrypted lies in a buffer before it is sent, which is slow once it is large.
 MIN_WRITE_BYTES: Final = 64 * 1024
@@ -147,7 +149,11 @@ class TLSStream:
 
     def _handshake_failure(self, error: ssl.SSLError, received: bytes) -> str:
         if isinstance(error, ssl.SSLCertVerificationError):
-            return f"the certificate of {self._host} is not trusted: {error.verify_message}"
+            failure = f"the certificate of {self._host} is not trusted: {error.verify_message}"
+            if error.verify_code == HOSTNAME_MISMATCH and not self._tls.context.hostname_checks_common_name:
+                # What was made for other clients may have no other name (RFC 9110, 4.3.4).
+                failure += " (its common name does not count, its subjectAltName does)"
+            return failure
         if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL") or received[:5] == b"HTTP/":
             return f"{self._host} does not speak TLS on this port (plain HTTP, perhaps): it sent {received!r}"
         return f"the TLS handshake with {self._host} failed: {describe_tls(error)}"

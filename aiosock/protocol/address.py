@@ -119,12 +119,16 @@ _OTHERS: Final = (
 )
 
 _ZONES: Final = (
+    ("instance-data", "a cloud's metadata service", "AWS", False),
+    ("instance-data.ec2.internal", "a cloud's metadata service", "AWS", False),
+    ("metadata", "a cloud's metadata service", "Google Cloud", False),
     ("metadata.goog", "a cloud's metadata service", "Google Cloud", False),
     ("metadata.google.internal", "a cloud's metadata service", "Google Cloud", False),
     ("metadata.tencentyun.com", "a cloud's metadata service", "Tencent Cloud", False),
     ("home.arpa", "of a home network", "RFC 8375", True),
     ("internal", "for private use", "ICANN resolution 2024.07.29.06", True),
     ("local", "of the local link", "RFC 6762, 3", True),
+    ("localdomain", "loopback", "the hosts file of many systems", True),
     ("localhost", "loopback", "RFC 6761, 6.3", True),
 )
 """Names that lead to nothing public, the ones below them included; what tells more comes first."""

@@ -287,6 +287,7 @@ def test_what_a_proxy_may_read_otherwise_is_refused(host: str) -> None:
         ("localhost", "loopback (RFC 6761, 6.3)"),
         ("localhost.", "loopback"),
         ("a.localhost", "loopback"),
+        ("localhost.localdomain", "loopback"),
         ("db.internal", "for private use"),
         ("printer.local", "of the local link (RFC 6762, 3)"),
         ("nas.home.arpa", "of a home network"),
@@ -300,10 +301,20 @@ def test_a_name_that_leads_to_nothing_public_is_refused_unseen(host: str, why: s
     assert refused(Guard(), host, PUBLIC) is None
 
 
-@pytest.mark.parametrize("host", ["metadata.google.internal", "metadata.google.internal.", "metadata.goog"])
-def test_the_name_of_a_metadata_service_is_refused_unseen_in_any_case(host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "cloud"),
+    [
+        ("metadata.google.internal", "Google Cloud"),
+        ("metadata.google.internal.", "Google Cloud"),
+        ("metadata.goog", "Google Cloud"),
+        ("metadata", "Google Cloud"),
+        ("instance-data", "AWS"),
+        ("instance-data.ec2.internal", "AWS"),
+    ],
+)
+def test_the_name_of_a_metadata_service_is_refused_unseen_in_any_case(host: str, cloud: str) -> None:
     for guard in (Guard(), Guard(allow_private=True), Guard(hosts=["*"]), Guard(hosts=[host])):
-        assert "a cloud's metadata service (Google Cloud)" in str(refused(guard, host, PUBLIC, remote=True))
+        assert f"a cloud's metadata service ({cloud})" in str(refused(guard, host, PUBLIC, remote=True))
 
 
 def test_a_public_name_is_let_through_unseen() -> None:

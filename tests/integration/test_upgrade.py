@@ -253,8 +253,8 @@ async def test_neither_pauses_nor_time_in_all_bound_a_read(upgraded: Upgraded) -
         await peer.send(b"late")
         await listen(peer)
 
-    async with upgraded(late, timeout=Timeout(0.3, read=SHORT)) as (_, stream):
-        asyncio.get_running_loop().call_later(0.4, gate.set)
+    async with upgraded(late, timeout=Timeout(1.0, read=0.5)) as (_, stream):
+        asyncio.get_running_loop().call_later(1.2, gate.set)
         assert await stream.read() == b"late"
         await stream.write(b"x")
 
@@ -274,7 +274,7 @@ async def test_a_write_that_gets_stuck_times_out(upgraded: Upgraded) -> None:
 
 
 async def test_a_call_bounds_the_writes_of_its_stream_too() -> None:
-    async with Server(switching(listen)) as server, checked_client(timeout=Timeout(0.3, write=SHORT)) as client:
+    async with Server(switching(listen)) as server, checked_client(timeout=Timeout(30, write=SHORT)) as client:
         answer = await client.get(server.url, headers=OFFER)
         bounds: Any = answer.stream
         network = bounds._stream

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from aiosock.errors import DecodingError
 from aiosock.message import decoding
 from aiosock.message.decoding import MAX_CODINGS, PIECE_BYTES, Pipeline, accepted_codings
+from aiosock.protocol.http1.events import CHUNKED_WITHIN
 
 # Of the standard library, or what stands in for it before Python 3.14.
 zstd = decoding._zstd_module()
@@ -215,6 +216,18 @@ def test_codings_in_a_row_are_undone_last_first(names: list[str], data: bytes, s
     for name in names:
         encoded = ENCODERS[name][1](encoded)
     assert decode([ENCODERS[name][0] for name in names], *cut(encoded, sizes)) == data
+
+
+@given(data=st.binary(min_size=1, max_size=100), sizes=st.lists(st.integers(1, 50), min_size=1))
+def test_chunks_under_another_coding_are_read_however_they_are_cut(data: bytes, sizes: list[int]) -> None:
+    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in cut(data, sizes)]
+    encoded = gzipped(b"".join([*chunks, b"0\r\nA: b\r\n\r\n"]))
+    assert decode([CHUNKED_WITHIN, "gzip"], *cut(encoded, sizes)) == data
+    assert outcome([CHUNKED_WITHIN, "gzip"], *cut(encoded[:-1], sizes)) is None
+
+
+def test_what_is_called_chunked_in_content_encoding_is_no_coding() -> None:
+    assert not Pipeline(["chunked"])
 
 
 def test_too_many_codings_are_refused() -> None:

@@ -76,8 +76,16 @@ async def test_a_common_name_is_no_name_of_a_host(tmp_path: Path) -> None:
     server_context = await asyncio.to_thread(ssl.SSLContext, ssl.PROTOCOL_TLS_SERVER)
     await asyncio.to_thread(server_context.load_cert_chain, certificate, key)
     async with Server(greet, ssl=server_context) as server:
-        with pytest.raises(TLSError, match="the certificate of localhost is not trusted: Hostname mismatch"):
+        with pytest.raises(TLSError, match="the certificate of localhost is not trusted: Hostname mismatch") as info:
             await dial(server, await TLSSettings(certificate).context())
+        assert str(info.value).endswith("(its common name does not count, its subjectAltName does)")
+        # A context of the user's may see that otherwise.
+        context = await asyncio.to_thread(ssl.create_default_context, cafile=certificate)
+        (await dial(server, await TLSSettings(context).context())).abort()
+        assert context.hostname_checks_common_name
+        with pytest.raises(TLSError) as info:
+            await dial(server, context, "other.example")
+        assert "common name" not in str(info.value)
 
 
 async def test_a_context_of_the_users_is_used_as_it_is(client_context: SSLContext) -> None:

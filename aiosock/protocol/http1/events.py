@@ -21,6 +21,12 @@ NEED_DATA: Final = _Signal.NEED_DATA
 
 NeedData: TypeAlias = Literal[_Signal.NEED_DATA]
 
+CHUNKED_WITHIN: Final = "Chunked"
+"""
+The transfer coding chunked under another one, where it frames nothing; spelled as no content coding is, since those are
+lower-cased.
+"""
+
 
 class InformationalReceived(NamedTuple):
     """A 1xx answer ahead of the final one (RFC 9110, 15.2): 100 Continue, 103 Early Hints."""
@@ -39,8 +45,9 @@ class ResponseStarted(NamedTuple):
         reason: The reason phrase, maybe empty.
         http_version: ``"HTTP/1.0"`` or ``"HTTP/1.1"``.
         headers: The fields in the order and spelling of the wire.
-        transfer_codings: Codings other than chunked, in the order in which they were applied; the body data
-            that follows still carries them (RFC 9112, 6.1).
+        transfer_codings: Codings other than the chunked that frames the body, in the order in which they were
+            applied; the body data that follows still carries them (RFC 9112, 6.1). Among them, chunked is
+            `CHUNKED_WITHIN`.
         content_length: The bytes that the body will have on the wire, None where only its end tells.
     """
 

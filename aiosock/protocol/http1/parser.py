@@ -16,6 +16,7 @@ from aiosock.config import DEFAULT_MAX_HEADER_BYTES, DEFAULT_MAX_HEADERS
 from aiosock.errors import HeadTooLarge, IncompleteBody, RemoteProtocolError, ServerDisconnected
 from aiosock.protocol.http1 import grammar
 from aiosock.protocol.http1.events import (
+    CHUNKED_WITHIN,
     NEED_DATA,
     BodyData,
     BodyEnded,
@@ -407,15 +408,16 @@ class Parser:
         # None of these codings has parameters; with one it is another coding (RFC 9112, 7.1).
         names = grammar.split_list(headers.getall(_TRANSFER_ENCODING))
         codings = tuple(name for name in names if name != "identity")
-        # What is chunked and then coded again would last until close (RFC 9112, 6.3), its chunks framing nothing:
-        # refused, as others take them for the framing. `identity` behind chunked is no better.
-        for coding in codings[:-1] if names[-1:] == ["chunked"] else codings:
-            if coding not in DECODABLE_TRANSFER_CODINGS:
-                raise RemoteProtocolError(
-                    f"Transfer-Encoding {grammar.shown(', '.join(codings))} cannot be undone: only gzip and deflate, "
-                    "and chunked once and last"
-                )
-        return codings
+        known = all(coding in DECODABLE_TRANSFER_CODINGS or coding == "chunked" for coding in codings)
+        # `identity` behind chunked is refused: some take the chunks for the framing then, others do not.
+        framed = codings[-1:] == ("chunked",)
+        if not known or codings.count("chunked") > 1 or (framed and names[-1] != "chunked"):
+            raise RemoteProtocolError(
+                f"Transfer-Encoding {grammar.shown(', '.join(names))} cannot be undone: only gzip and deflate, "
+                "and chunked once"
+            )
+        # What is chunked and then coded again lasts until close (RFC 9112, 6.3): its chunks are inside.
+        return codings if framed else tuple(CHUNKED_WITHIN if name == "chunked" else name for name in codings)
 
     def _read_sized(self) -> Event | NeedData:
         left = self._left

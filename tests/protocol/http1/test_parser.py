@@ -25,6 +25,7 @@ from aiosock.protocol.http1 import (
     RequestHead,
     ResponseStarted,
 )
+from aiosock.protocol.http1.events import CHUNKED_WITHIN
 from aiosock.protocol.http1.grammar import _SEEN_LINES
 from aiosock.protocol.http1.parser import (
     _SEEN_HEADS,
@@ -432,12 +433,24 @@ def test_transfer_codings_other_than_chunked_are_reported_in_the_order_of_their_
     assert not outcome.framing_ends_connection
 
 
-@pytest.mark.parametrize("value", [b"gzip", b"deflate, gzip", b"x-gzip"])
-def test_transfer_codings_that_do_not_end_with_chunked_last_until_the_connection_closes(value: bytes) -> None:
+@pytest.mark.parametrize(
+    ("value", "codings"),
+    [
+        (b"gzip", ("gzip",)),
+        (b"deflate, gzip", ("deflate", "gzip")),
+        (b"x-gzip", ("x-gzip",)),
+        (b"chunked, gzip", (CHUNKED_WITHIN, "gzip")),
+        (b"gzip, Chunked, deflate", ("gzip", CHUNKED_WITHIN, "deflate")),
+        (b"chunked\r\nContent-Length: 1\r\nTransfer-Encoding: gzip, identity", (CHUNKED_WITHIN, "gzip")),
+    ],
+)
+def test_transfer_codings_that_do_not_end_with_chunked_last_until_the_connection_closes(
+    value: bytes, codings: tuple[str, ...]
+) -> None:
     outcome = parse([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + value + b"\r\n\r\n0\r\n\r\n", EOF])
     head = outcome.events[0]
     assert isinstance(head, ResponseStarted)
-    assert (head.transfer_codings, head.content_length) == (tuple(value.decode().split(", ")), None)
+    assert (head.transfer_codings, head.content_length) == (codings, None)
     assert outcome.events[1:] == [BodyData(b"0\r\n\r\n"), END]
     assert outcome.framing_ends_connection
 
@@ -447,7 +460,9 @@ def test_transfer_codings_that_do_not_end_with_chunked_last_until_the_connection
     [
         b"br",
         b"xchunked",
-        b"chunked, gzip",
+        b"chunked, br",
+        b"chunked, gzip, chunked",
+        b"chunked, chunked, gzip",
         b"chunked, identity",
         b"chunked\r\nTransfer-Encoding: identity",
         b"chunked, chunked",
