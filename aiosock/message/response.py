@@ -464,7 +464,11 @@ class Response:
         """
         if chunk_size is not None and chunk_size < 1:
             raise UsageError(f"chunk_size: must be at least 1 byte, not {chunk_size}")
-        return BodyIterator(self._body, self._content_codings() + self._transfer_codings, chunk_size)
+        content_codings, transfer_codings = self._content_codings(), self._transfer_codings
+        if transfer_codings and not Pipeline(content_codings):
+            # One that nobody knows stays on, but is no reason to leave the message's framing on as well.
+            content_codings = ()
+        return BodyIterator(self._body, content_codings + transfer_codings, chunk_size)
 
     def _content_codings(self) -> tuple[str, ...]:
         """The content codings in the order in which they were applied."""
