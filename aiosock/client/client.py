@@ -449,5 +449,11 @@ class Client:
     ) -> None:
         await self.close()
 
+    def __del__(self) -> None:
+        # A request of it may still be under way, and what sends it lives on; but nobody is left to close that.
+        sender = getattr(self, "_sender", None)
+        if sender is not None:
+            sender.warn_unclosed(self)
+
     def __repr__(self) -> str:
         return f"<Client {'closed' if self._sender.closed else self.pool}>"

@@ -88,6 +88,7 @@ class Sender:
         "_retries",
         "_retry",
         "_transport",
+        "_warned",
     )
 
     def __init__(
@@ -126,6 +127,7 @@ class Sender:
         self._carry: Send = _unbound
         self._chain: Send = _unbound
         self._closed = False
+        self._warned = False
 
     async def send(self, request: Request | Call, stream: bool) -> Response:
         """
@@ -235,14 +237,24 @@ class Sender:
         if transport is not None and self._process in (None, os.getpid()):
             await transport.close()
 
+    def warn_unclosed(self, source: object) -> None:
+        """Warn, once, that there is something to close; of its source `tracemalloc` tells where it was made."""
+        if self._warned or not self._is_open():
+            return
+        self._warned = True
+        warnings.warn(
+            "a client was not closed; use 'async with', or close()", ResourceWarning, source=source, stacklevel=1
+        )
+
+    def _is_open(self) -> bool:
+        return not self._closed and self._transport is not None and self._process == os.getpid()
+
     def __del__(self) -> None:
-        if getattr(self, "_closed", True) or self._transport is None or self._process != os.getpid():
+        if getattr(self, "_closed", True) or not self._is_open():
             return
         if isinstance(self._transport, NetworkTransport):
             self._transport.pool.close_now()
-        warnings.warn(
-            "a client was not closed; use 'async with', or close()", ResourceWarning, source=self, stacklevel=1
-        )
+        self.warn_unclosed(self)
 
 
 class StreamContext:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
+import re
 import subprocess
 import sys
 import textwrap
@@ -145,6 +146,32 @@ def test_a_program_that_forgets_to_close_its_client_ends_with_one_warning() -> N
     assert done.stdout == "ok\n"
     assert done.stderr.count("a client was not closed") == 1, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_tracemalloc_says_where_a_client_was_made_that_was_not_closed() -> None:
+    program = """
+        import asyncio
+        import aiosock
+        from aiosock.testing import Server, response
+
+        def forgotten():
+            return aiosock.Client()
+
+        async def main():
+            async with Server.answering(response(body=b"ok")) as server:
+                client = forgotten()
+                async with client.stream("GET", server.url) as answer:
+                    del client
+                    print(await answer.read())
+
+        asyncio.run(main())
+    """
+    command = [sys.executable, "-X", "tracemalloc", "-W", "default::ResourceWarning", "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    # Its request is not disturbed, and what sent it does not warn again.
+    assert done.stdout == "b'ok'\n"
+    assert done.stderr.count("a client was not closed") == 1, done.stderr
+    assert re.search(r'Object allocated at .*\n +File "<string>", lineno 7$', done.stderr, re.MULTILINE), done.stderr
 
 
 async def test_two_clients_do_not_share_anything() -> None:
