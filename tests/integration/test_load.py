@@ -9,8 +9,9 @@ import re
 import subprocess
 import sys
 import textwrap
+import warnings
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -144,8 +145,28 @@ def test_a_program_that_forgets_to_close_its_client_ends_with_one_warning() -> N
     command = [sys.executable, "-W", "default::ResourceWarning", "-c", textwrap.dedent(program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "ok\n"
-    assert done.stderr.count("a client was not closed") == 1, done.stderr
+    assert done.stderr.count("Warning: a client was not closed") == 1, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+async def test_who_keeps_the_warning_of_a_client_that_is_not_closed_keeps_no_sockets(
+    action: Literal["always", "error"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", raised.append)
+    async with Server.answering(OK) as server:
+        client = aiosock.Client()
+        await client.get(server.url)
+        with warnings.catch_warnings(record=True) as kept:
+            warnings.simplefilter(action)
+            del client
+        async with asyncio.timeout(30):
+            while server.open_connections:
+                await asyncio.sleep(0)
+    assert len(kept) + len(raised) == 1
+    del kept, raised[:]
+    gc.collect()
 
 
 def test_tracemalloc_says_where_a_client_was_made_that_was_not_closed() -> None:
@@ -170,7 +191,7 @@ def test_tracemalloc_says_where_a_client_was_made_that_was_not_closed() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     # Its request is not disturbed, and what sent it does not warn again.
     assert done.stdout == "b'ok'\n"
-    assert done.stderr.count("a client was not closed") == 1, done.stderr
+    assert done.stderr.count("Warning: a client was not closed") == 1, done.stderr
     assert re.search(r'Object allocated at .*\n +File "<string>", lineno 7$', done.stderr, re.MULTILINE), done.stderr
 
 
