@@ -156,12 +156,12 @@ async def test_who_keeps_the_warning_of_a_client_that_is_not_closed_keeps_no_soc
     raised: list[Any] = []
     monkeypatch.setattr("sys.unraisablehook", raised.append)
     async with Server.answering(OK) as server:
-        client = aiosock.Client()
+        client = aiosock.Client(limits=Limits(keepalive_expiry=None))
         await client.get(server.url)
         with warnings.catch_warnings(record=True) as kept:
             warnings.simplefilter(action)
             del client
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(20):
             while server.open_connections:
                 await asyncio.sleep(0)
     assert len(kept) + len(raised) == 1
