@@ -66,9 +66,9 @@ def test_every_public_name_is_there_and_stays(name: str) -> None:
 
 def signatures() -> Iterator[tuple[str, FunctionType | type]]:
     """Give the public functions and classes, and the public methods and properties of these."""
-    # Errors name what travels, which is above them; a proxy's URL is known to type checkers alone.
+    # Errors name what travels, which is above them.
     errors = {name for name in aiosock.__all__ if hasattr(aiosock.errors, name)}
-    for name in sorted(set(aiosock.__all__) - errors - {"Proxy"}):
+    for name in sorted(set(aiosock.__all__) - errors):
         public = getattr(aiosock, name)
         if inspect.isfunction(public):
             yield name, public

@@ -107,7 +107,7 @@ def hops(response: Response, width: int, *, coloured: bool) -> list[Text]:
         elapsed += total(passed)
         line = Text(f"{one.status_code} {milliseconds(total(passed)):>11}  {' ' * start}")
         line.append(bar(passed, seconds_per_cell, coloured=coloured))
-        line.append(f"  {printable(str(one.url.with_query(None)))}")
+        line.append(f"  {printable(str(one.url.with_query(None).with_fragment(None)))}")
         lines.append(line)
     return [*lines, legend(coloured=coloured)]
 

@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from aiosock.client.defaults import Defaults
 from aiosock.client.options import UNSET, RequestOptions, check_bool, check_function, middlewares
-from aiosock.client.sender import Sender, StreamContext
+from aiosock.client.sender import Sender, StreamContext, warn_unclosed
 from aiosock.client.settings import (
     check_encoding,
     check_limits,
@@ -448,6 +448,14 @@ class Client:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __del__(self) -> None:
+        sender = getattr(self, "_sender", None)
+        if sender is None or not sender.forgotten():
+            return
+        # Who keeps the warning keeps no connections: what sends lives on only where a request is still under way.
+        del sender, self._sender, self._send
+        warn_unclosed(self)
 
     def __repr__(self) -> str:
         return f"<Client {'closed' if self._sender.closed else self.pool}>"

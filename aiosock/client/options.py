@@ -127,6 +127,8 @@ def check_extensions(given: Mapping[str, Any] | None) -> dict[str, Any]:
         extensions["cookies"] = _cookies(extensions["cookies"])
     if extensions.get("middleware"):
         extensions["middleware"] = middlewares(extensions["middleware"])
+    # Of an earlier call.
+    extensions.pop("call", None)
     if extensions.get("on_event") is not None:
         from aiosock.message.trace import listening
 

@@ -87,6 +87,7 @@ class Sender:
         "_redirects",
         "_retries",
         "_retry",
+        "_told",
         "_transport",
     )
 
@@ -126,6 +127,7 @@ class Sender:
         self._carry: Send = _unbound
         self._chain: Send = _unbound
         self._closed = False
+        self._told = False
 
     async def send(self, request: Request | Call, stream: bool) -> Response:
         """
@@ -235,14 +237,21 @@ class Sender:
         if transport is not None and self._process in (None, os.getpid()):
             await transport.close()
 
+    def forgotten(self) -> bool:
+        """Tell, and only once, whether there is something that nobody has closed."""
+        told, self._told = self._told, self._told or self._is_open()
+        return self._told and not told
+
+    def _is_open(self) -> bool:
+        return not self._closed and self._transport is not None and self._process == os.getpid()
+
     def __del__(self) -> None:
-        if getattr(self, "_closed", True) or self._transport is None or self._process != os.getpid():
+        if getattr(self, "_closed", True) or not self._is_open():
             return
         if isinstance(self._transport, NetworkTransport):
             self._transport.pool.close_now()
-        warnings.warn(
-            "a client was not closed; use 'async with', or close()", ResourceWarning, source=self, stacklevel=1
-        )
+        if self.forgotten():
+            warn_unclosed(self)
 
 
 class StreamContext:
@@ -268,6 +277,11 @@ class StreamContext:
         if exc is not None:
             response.abort()
         await response.close()
+
+
+def warn_unclosed(source: object) -> None:
+    """Warn of a client that was not closed; `tracemalloc` knows where the source was made."""
+    warnings.warn("a client was not closed; use 'async with', or close()", ResourceWarning, source=source, stacklevel=1)
 
 
 def _tell_retry(request: Request, attempt: Attempt, delay: float) -> None:

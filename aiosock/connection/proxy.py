@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from aiosock.errors import AiosockError, InvalidHeader, InvalidURL, UsageError
+from aiosock.message.late import late
 from aiosock.message.request import HeadersInput, make_headers
 from aiosock.message.url import parse_url, text_of
 from aiosock.network.address import format_address
@@ -23,6 +24,8 @@ from aiosock.protocol.http1 import FieldSection
 if TYPE_CHECKING:
     from multidict import MultiMapping
     from yarl import URL
+else:
+    URL = late("yarl", "URL")
 
 logger = logging.getLogger("aiosock.connection")
 
@@ -168,6 +171,8 @@ def _parse(url: str | URL) -> tuple[str, str, int, str | None]:
         # In front of "://" there may stand what was meant as a password.
         shown = "" if "@" in scheme or ":" in scheme else f", not {scheme[:40]!r}"
         raise UsageError(f"proxy: the scheme of its URL is one of {', '.join(DEFAULT_PORTS)}{shown}")
+    # Names of users have it (DOMAIN\user), and this is no URL of a stranger, which browsers might read otherwise.
+    rest = rest.replace("\\", "%5C")
     try:
         location, other = parse_url(f"http://{rest}"), parse_url(f"https://{rest}")
     except InvalidURL as error:

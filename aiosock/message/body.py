@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from typing import IO, Final, Protocol, TypeAlias, cast
 
 from aiosock.errors import UsageError
-from aiosock.message.url import encode_pairs
+from aiosock.message.url import encode_pairs, text_in
 
 PIECE_BYTES: Final = 64 * 1024
 # Reading in a thread costs a switch there and back for each piece.
@@ -353,4 +353,4 @@ def _form_text(value: object) -> str | bytes:
         raise UsageError(
             f"data: a form has no place for a {type(value).__name__}; what is to be uploaded goes in files"
         )
-    return value if isinstance(value, bytes) else str(value)
+    return value if isinstance(value, bytes) else text_in(value)

@@ -39,7 +39,7 @@ BOUND_FIELDS: Final = ("Authorization", "Cookie", "Proxy-Authorization", "Host")
 BOUND_EXTENSIONS: Final = ("auth", "cookies", "cookie_field", "default_cookies", "server_name")
 # What concerns the call alone, and is not pickled with a request.
 _CALL_EXTENSIONS: Final = frozenset(
-    {*BOUND_EXTENSIONS, "deadline", "lifetime", "middleware", "on_event", "proxy", "retry"}
+    {*BOUND_EXTENSIONS, "call", "deadline", "lifetime", "middleware", "on_event", "proxy", "retry"}
 )
 # RFC 9110, 10.1.1 and 6.6.2.
 _ONLY_WITH_CONTENT: Final = frozenset({"expect", "trailer"})

@@ -338,7 +338,7 @@ def encode_params(params: Params) -> str:
             raise UsageError("params: every item must be a pair of name and value")
         name, value = item
         values = value if isinstance(value, (list, tuple)) else (value,)
-        pairs.extend((str(name), _scalar_text(one)) for one in values if one is not None)
+        pairs.extend((text_in(name), _scalar_text(one)) for one in values if one is not None)
     return encode_pairs("params", pairs)
 
 
@@ -359,11 +359,16 @@ def encode_pairs(owner: str, pairs: Sequence[tuple[str | bytes, str | bytes]]) -
         raise UsageError(f"{owner}: a str has a lone surrogate and cannot be encoded") from error
 
 
+def text_in(value: object) -> str:
+    """Return a value as text; of a str that is more, such as a member of an enumeration, the text that it is."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
 def _scalar_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):
-        return str(value)
+        return text_in(value)
     raise UsageError(f"params: a value is a str, a number, a bool or None, not {type(value).__name__}")
 
 

@@ -240,7 +240,7 @@ def test_verbose_shows_what_was_really_sent(serve: Serve, run: Run) -> None:
 
 def test_the_timeline_has_a_bar_for_each_hop_and_no_body(serve: Serve, run: Run) -> None:
     server = serve()
-    out = run("--timeline", "-L", f"{server.url}/redirect/2?secret=1").out.decode()
+    out = run("--timeline", "-L", f"{server.url}/redirect/2?secret=1#secret=2").out.decode()
     *hops, legend = out.splitlines()
     assert [re.sub(r" +[0-9.]+ ms .*  ", " ", line) for line in hops] == [
         f"302 {server.url}/redirect/2",

@@ -37,6 +37,7 @@ from aiosock.connection.proxy import Credentials, Proxy, make_proxy
         ("me:secret@localhost:3128", "http://localhost:3128", ("me", "secret")),
         ("http://m%40e:s%3Ae%2Fc@[::1]:8080", "http://[::1]:8080", ("m@e", "s:e/c")),
         ("http://me:a:b@proxy.example", "http://proxy.example:80", ("me", "a:b")),
+        ("http://DOMAIN\\me:se\\cret@proxy.example", "http://proxy.example:80", ("DOMAIN\\me", "se\\cret")),
         ("http://m%C3%A9:@proxy.example", "http://proxy.example:80", ("mé", "")),
         ("http://@proxy.example", "http://proxy.example:80", None),
         ("http://bücher.example", "http://xn--bcher-kva.example:80", None),

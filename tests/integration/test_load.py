@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
+import re
 import subprocess
 import sys
 import textwrap
+import warnings
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -143,8 +145,54 @@ def test_a_program_that_forgets_to_close_its_client_ends_with_one_warning() -> N
     command = [sys.executable, "-W", "default::ResourceWarning", "-c", textwrap.dedent(program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "ok\n"
-    assert done.stderr.count("a client was not closed") == 1, done.stderr
+    assert done.stderr.count("Warning: a client was not closed") == 1, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("action", ["always", "error"])
+async def test_who_keeps_the_warning_of_a_client_that_is_not_closed_keeps_no_sockets(
+    action: Literal["always", "error"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", raised.append)
+    async with Server.answering(OK) as server:
+        client = aiosock.Client(limits=Limits(keepalive_expiry=None))
+        await client.get(server.url)
+        with warnings.catch_warnings(record=True) as kept:
+            warnings.simplefilter(action)
+            del client
+        async with asyncio.timeout(20):
+            while server.open_connections:
+                await asyncio.sleep(0)
+    assert len(kept) + len(raised) == 1
+    del kept, raised[:]
+    gc.collect()
+
+
+def test_tracemalloc_says_where_a_client_was_made_that_was_not_closed() -> None:
+    program = """
+        import asyncio
+        import aiosock
+        from aiosock.testing import Server, response
+
+        def forgotten():
+            return aiosock.Client()
+
+        async def main():
+            async with Server.answering(response(body=b"ok")) as server:
+                client = forgotten()
+                async with client.stream("GET", server.url) as answer:
+                    del client
+                    print(await answer.read())
+
+        asyncio.run(main())
+    """
+    command = [sys.executable, "-X", "tracemalloc", "-W", "default::ResourceWarning", "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    # Its request is not disturbed, and what sent it does not warn again.
+    assert done.stdout == "b'ok'\n"
+    assert done.stderr.count("Warning: a client was not closed") == 1, done.stderr
+    assert re.search(r'Object allocated at .*\n +File "<string>", lineno 7$', done.stderr, re.MULTILINE), done.stderr
 
 
 async def test_two_clients_do_not_share_anything() -> None:

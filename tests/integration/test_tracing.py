@@ -343,6 +343,14 @@ async def test_a_listener_of_one_call_learns_its_number_too(heard: Listener) -> 
     assert numbers == sorted(numbers)
 
 
+async def test_a_call_that_nobody_listens_to_has_no_number_not_that_of_an_earlier_one_either() -> None:
+    async with Server.answering(OK) as server, checked_client() as client:
+        earlier = client.build_request("GET", server.url).replace(extensions={"call": 1})
+        for response in (await client.send(earlier), await client.get(server.url, extensions={"call": 1})):
+            assert response.request is not None
+            assert "call" not in response.request.extensions
+
+
 async def test_the_end_is_told_once_and_the_close_after_it(heard: Listener) -> None:
     closing = response(body=b"hello", headers=[("Connection", "close")])
     async with Server.answering(closing) as server, checked_client(on_event=heard) as client:

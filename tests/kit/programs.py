@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-_slow_step = re.compile(r"^Executing <.* took \d+\.\d+ seconds\n", re.MULTILINE)
+_slow_step = re.compile(r"Executing <.* took \d+\.\d+ seconds\r?\n")
 
 
 def without_slow_steps(errors: str) -> str:

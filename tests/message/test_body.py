@@ -12,7 +12,9 @@ import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
+from enum import Enum
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
 
@@ -525,6 +527,10 @@ def test_what_json_does_not_have_is_refused(value: object) -> None:
         encode_json(value)
 
 
+class Order(str, Enum):  # noqa: UP042  # as it is written where StrEnum is not known yet
+    UP = "up"
+
+
 @pytest.mark.parametrize(
     ("data", "encoded"),
     [
@@ -537,6 +543,7 @@ def test_what_json_does_not_have_is_refused(value: object) -> None:
         ({"a": ["x", 2], "b": ("y", None), "c": []}, b"a=x&a=2&b=y&b="),
         ([("a", "1"), ("b", "2"), ("a", "3")], b"a=1&b=2&a=3"),
         ({"a": b"\xff\x00", b"\xfe": "b"}, b"a=%FF%00&%FE=b"),
+        ({Order.UP: Order.UP, "b": [Order.UP], "c": HTTPStatus.OK}, b"up=up&b=up&c=200"),
     ],
 )
 def test_a_form(data: Any, encoded: bytes) -> None:

@@ -287,6 +287,7 @@ def test_a_request_can_be_copied_and_pickled() -> None:
 def test_what_concerns_a_call_alone_is_not_pickled() -> None:
     secrets = {
         "auth": lambda request: request,
+        "call": 1,
         "cookies": {"a": "b"},
         "deadline": 1.0,
         "lifetime": print,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import string
+from enum import Enum
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -449,6 +451,10 @@ def test_base_url_is_a_prefix(base: str, url: str, expected: str) -> None:
 # params
 
 
+class Order(str, Enum):  # noqa: UP042  # as it is written where StrEnum is not known yet
+    UP = "up"
+
+
 @pytest.mark.parametrize(
     ("params", "text"),
     [
@@ -462,6 +468,8 @@ def test_base_url_is_a_prefix(base: str, url: str, expected: str) -> None:
         ({"a": ["x", "y", None], "b": (1, 2), "c": []}, "a=x&a=y&b=1&b=2"),
         ([("a", "1"), ("b", "2"), ("a", "3")], "a=1&b=2&a=3"),
         ({"a b": "c"}, "a+b=c"),
+        ({Order.UP: Order.UP, "b": [Order.UP], "c": HTTPStatus.OK}, "up=up&b=up&c=200"),
+        (Order.UP, "up"),
     ],
 )
 def test_params_become_the_text_of_a_query(params: Any, text: str) -> None:

@@ -325,7 +325,8 @@ class Parser:
             return True
         if b"HTTP/".startswith(start) or start == b"\r":
             return False
-        shown = grammar.shown(start)
+        # A peer that echoes the request shows no more of it than its method and path.
+        shown = grammar.shown(start.partition(b"\n")[0].partition(b"?")[0])
         if start[0] in (0x15, 0x16):
             raise RemoteProtocolError(f"the server speaks TLS on a connection that is plain HTTP: {shown}")
         raise RemoteProtocolError(

@@ -242,6 +242,8 @@ def test_empty_lines_are_tolerated_ahead_of_every_answer() -> None:
         (b"\rHTTP/1.1 200 OK\r\n\r\n", r"does not begin .*b'\\rHTTP"),
         (b"HTTX", "does not begin .*HTTX"),
         (b"HTTP 200 OK\r\n\r\n", "does not begin .*HTTP 200"),
+        (b"GET /path?token=secret HTTP/1.1\r\n\r\n", "but with b'GET /path' "),
+        (b"GET / HTTP/1.1\r\nCookie: a=secret\r\n\r\n", r"but with b'GET / HTTP/1.1\\r' "),
         (b"HTTP/1.1 2x0 OK\r\n\r\n", "does not begin .*2x0"),
         (b"HTTP/2.0 200 OK\r\n\r\n", "speaks HTTP/2.0"),
         (b"\x15\x03\x01\x00\x02\x02\x46", r"speaks TLS on a connection that is plain HTTP: b'\\x15"),
