@@ -8,7 +8,8 @@ Times are seconds of `time.perf_counter`, monotonic. Events of one request come 
 that an answer may come while its request is still being sent.
 
 One call may send many requests: redirects, retries, what authentication asks for. They all have the same number in
-``event.request.extensions["call"]``, which no other call of this process has; ``response.request`` has it too.
+``event.request.extensions["call"]``, which no other call of this process has; ``response.request`` has it too, save
+that an answer which several calls share (`Coalesce`) names the request that was sent for all.
 """
 
 from __future__ import annotations
