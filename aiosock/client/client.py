@@ -458,4 +458,6 @@ class Client:
         warn_unclosed(self)
 
     def __repr__(self) -> str:
-        return f"<Client {'closed' if self._sender.closed else self.pool}>"
+        # Who keeps the warning about one that was not closed may look at what is left of it.
+        sender = getattr(self, "_sender", None)
+        return f"<Client {'closed' if sender is None or sender.closed else self.pool}>"

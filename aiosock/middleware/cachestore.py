@@ -419,22 +419,23 @@ class SQLiteStore:
 # A connection that is there twice after a fork makes SQLite mistake who holds which lock, and lose what was written
 # (sqlite.org/howtocorrupt.html, 2.6). So there is none while a process forks; each side opens its own when it needs it.
 _stores: Final[WeakSet[SQLiteStore]] = WeakSet()
-# Those that this thread holds: another may be about to fork as well.
-_forking: Final = threading.local()
+# One thread at a time holds stores, as nobody would ever let go of what another holds in the child of the first.
+_one_fork: Final = threading.Lock()
+_held: Final[list[SQLiteStore]] = []
 
 
 def _before_fork() -> None:
-    held: list[SQLiteStore] = []
-    _forking.held = held
+    _one_fork.acquire()
     for store in list(_stores):
         store._at_work.acquire()
-        held.append(store)
+        _held.append(store)
         store._close()
 
 
 def _after_fork() -> None:
-    for store in _forking.__dict__.pop("held", ()):
-        store._at_work.release()
+    while _held:
+        _held.pop()._at_work.release()
+    _one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):

@@ -112,9 +112,9 @@ async def _call_checked(middleware: Middleware, request: Request, send: Send) ->
         for response in got:
             response.abort()
         raise
-    if response.request is None and got:
-        # One that was made anew still tells of what was sent for it.
-        response.request = got[-1].request
+    if got and all(response is not one for one in got):
+        # One that was made anew: whose answers are in it is known here alone.
+        response.extensions["made_of"] = tuple(sent for one in got for sent in requests_behind(one))
     return response
 
 
@@ -126,6 +126,14 @@ async def _send_checked(called: tuple[Middleware, Request, list[Response]], send
     response = await send(inherit(request, sent_for))
     got.append(response)
     return response
+
+
+def requests_behind(response: Response) -> list[Request]:
+    """Return what was sent for a response, as far as that is known; more than one where a middleware made it anew."""
+    sent: list[Request] = [*response.extensions.get("made_of", ())]
+    if response.request is not None:
+        sent.append(response.request)
+    return sent
 
 
 def inherit(request: Request, sent_for: Request) -> Request:

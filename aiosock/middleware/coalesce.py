@@ -17,7 +17,7 @@ from aiosock.message.iteration import BodySource, BodyWrapper
 from aiosock.message.request import Request
 from aiosock.message.response import Response
 from aiosock.message.transit import Timings
-from aiosock.middleware.chain import Send
+from aiosock.middleware.chain import Send, requests_behind
 from aiosock.middleware.cookies import cookies_by_hand
 from aiosock.middleware.identity import as_sent, is_authorized_below, is_one_user
 from aiosock.middleware.kept import KeptBody, is_plain, make_gatherable
@@ -188,15 +188,11 @@ class _Shared:
 
     def _has_other_credentials(self, response: Response) -> bool:
         """Tell whether what was sent had credentials that those who wait have not been compared by."""
-        request, sent = self.request, response.request
-        if sent is None:
-            return False
         # Those of the jar may be others by now, as a challenge may have set some.
-        if cookies_by_hand(sent) != cookies_by_hand(request):
+        named = _cookies_named(self.request)
+        if any(_cookies_named(sent) != named for sent in requests_behind(response)):
             return True
-        if any(sent.extensions.get(name) != request.extensions.get(name) for name in ("cookies", "default_cookies")):
-            return True
-        return is_authorized_below(request, response)
+        return is_authorized_below(self.request, response)
 
     def _close(self) -> None:
         """Let nobody join any more."""
@@ -247,6 +243,12 @@ def _is_shared(request: Request) -> bool:
     if request.method not in ("GET", "HEAD") or request.body is not None or "Upgrade" in request.headers:
         return False
     return is_one_user(request.extensions.get("auth"))
+
+
+def _cookies_named(request: Request) -> tuple[object, ...]:
+    """Return the cookies that are a request's own."""
+    extensions = request.extensions
+    return cookies_by_hand(request), extensions.get("cookies"), extensions.get("default_cookies")
 
 
 def _compared(request: Request) -> dict[str, object]:

@@ -19,7 +19,7 @@ from multidict import CIMultiDict, MultiMapping
 
 from aiosock.message.request import Request
 from aiosock.message.response import Response
-from aiosock.middleware.chain import Send
+from aiosock.middleware.chain import Send, requests_behind
 from aiosock.middleware.cookies import CookieKeeper
 from aiosock.protocol.cache import directives_of, is_public
 
@@ -94,11 +94,11 @@ class Identities:
             return None
         if not is_one_user(request.extensions.get("auth")) or is_authorized_below(request, response):
             return None
-        if response.request is None and end_of(next) is None:
+        behind = requests_behind(response)
+        if not behind and end_of(next) is None:
             return None
-        sent = seen if response.request is None else response.request.headers
         cookies = seen.getall("Cookie", ())
-        if sent.getall("Cookie", ()) != cookies:
+        if any(_cookies(sent) != cookies for sent in behind):
             return None
         # Where the jar has changed since, nobody will ask just so again.
         outdated = owner.own != owner.public and _cookies(as_sent(request, next)) != cookies
@@ -182,16 +182,20 @@ def is_authorized_below(request: Request, response: Response) -> bool:
         request: As it was then; its ``auth`` is one of those that are one user.
         response: The answer to what was sent.
     """
-    sent = [] if response.request is None else response.request.headers.getall("Authorization", [])
-    if response.request is None or not sent:
+    return any(_is_authorized_below(request, sent) for sent in requests_behind(response))
+
+
+def _is_authorized_below(request: Request, sent: Request) -> bool:
+    told = sent.headers.getall("Authorization", [])
+    if not told:
         return False
     auth = request.extensions.get("auth")
     if auth is None:
-        return sent != request.headers.getall("Authorization", [])
-    replaced = response.request.extensions.get("auth") is not auth
+        return told != request.headers.getall("Authorization", [])
+    replaced = sent.extensions.get("auth") is not auth
     signed = auth(request)
     # Digest says something else each time, but lets nothing stand that others have said.
-    return replaced or (isinstance(signed, Request) and sent != signed.headers.getall("Authorization", []))
+    return replaced or (isinstance(signed, Request) and told != signed.headers.getall("Authorization", []))
 
 
 def as_sent(request: Request, next: Send) -> Request:

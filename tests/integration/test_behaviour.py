@@ -313,6 +313,21 @@ async def test_a_flow_that_waits_is_bounded_by_the_time_of_the_request() -> None
         check(client)
 
 
+async def test_a_response_of_a_middlewares_own_answers_its_request_whatever_else_was_sent() -> None:
+    async def reporting(request: Request, next: Send) -> Response:
+        if request.location.target != "/old":
+            return await next(request)
+        await (await next(Request("POST", f"{elsewhere.url}/metrics"))).read()
+        return Response(307, headers={"Location": "/new"})
+
+    pages = site(lambda request: response(body=request.target.encode() + request.body))
+    async with pages as server, Server.answering(OK) as elsewhere, checked_client(middleware=[reporting]) as client:
+        answer = await client.post(f"{server.url}/old", content=b"secret", headers={"X-Api-Key": "key"})
+        assert (answer.text, str(answer.url)) == ("/newsecret", f"{server.url}/new")
+        assert [request.target for request in elsewhere.requests] == ["/metrics"]
+        check(client)
+
+
 async def test_a_request_of_a_flow_goes_the_way_of_the_users() -> None:
     async def flow(request: Request) -> AsyncGenerator[Request, Response]:
         yield Request("GET", "http://id.example/token")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from ssl import SSLContext
+from typing import Any
 
 import pytest
+from yarl import URL
 
 import aiosock
+from aiosock import Request, Response
 from aiosock.middleware.cache import Cache
 from aiosock.middleware.cachestore import SQLiteStore
+from aiosock.middleware.chain import Send
 from aiosock.middleware.coalesce import Coalesce
 from aiosock.middleware.hsts import HSTS
 from aiosock.testing import Peer, ReceivedRequest, Server, response
@@ -284,6 +289,42 @@ async def test_requests_share_an_exchange_also_where_somebody_listens() -> None:
         assert [answer.text for answer in answers] == ["shared"] * 3
         assert len(server.requests) == 1
         assert heard
+
+
+def signing(ending: str) -> tuple[ContextVar[str], Any]:
+    """A middleware that asks as the user of the task, and makes a response of its own of the answer."""
+    user: ContextVar[str] = ContextVar("user")
+
+    async def sign(request: Request, next: Send) -> Response:
+        got = await next(request.replace(headers={**request.headers, "Authorization": f"Bearer {user.get()}"}))
+        content = await got.read()
+        if ending == "something sent afterwards":
+            await (await next(Request("GET", request.url.join(URL("/metrics"))))).close()
+        named = request if ending == "another request named" else None
+        return Response(200, headers=got.headers, content=content, request=named)
+
+    return user, sign
+
+
+@pytest.mark.parametrize("ending", ["nothing more", "something sent afterwards", "another request named"])
+@pytest.mark.parametrize("kind", [Cache, Coalesce])
+async def test_what_a_middleware_has_fetched_for_one_user_is_not_anothers_though_it_makes_the_response_anew(
+    kind: type[Cache | Coalesce], ending: str
+) -> None:
+    user, sign = signing(ending)
+
+    def answer(request: ReceivedRequest) -> bytes:
+        return fresh((request.header("Authorization") or "nobody").encode())
+
+    async with answering(answer) as server, checked_client(middleware=[kind(), sign]) as client:
+
+        async def ask(name: str) -> str:
+            user.set(name)
+            return (await client.get(server.url)).text
+
+        expected = ["Bearer a", "Bearer b"]
+        assert await asyncio.gather(ask("a"), ask("b")) == expected
+        assert [await ask("a"), await ask("b")] == expected
 
 
 async def test_a_host_that_asks_for_https_is_reached_over_it_from_then_on(

@@ -122,8 +122,9 @@ async def test_a_client_that_is_not_closed_warns_and_closes_its_sockets() -> Non
     async with Server.answering(OK) as server:
         client = aiosock.Client()
         await client.get(server.url)
-        with pytest.warns(ResourceWarning, match="was not closed"):
+        with pytest.warns(ResourceWarning, match="was not closed") as warned:
             del client
+        assert repr(warned[0].source) == "<Client closed>"
         while server.open_connections:
             await asyncio.sleep(0)
 

@@ -700,20 +700,40 @@ async def test_while_a_process_forks_no_database_is_open_nor_at_work(tmp_path: P
     _after_fork()
 
 
-async def test_of_two_threads_that_fork_at_once_each_lets_go_what_it_holds(
+class Announcing:
+    """A lock that says when somebody has to wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.awaited = threading.Event()
+
+    def acquire(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.awaited.set()
+            self._lock.acquire()
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+async def test_a_thread_that_has_to_wait_before_it_forks_holds_no_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = SQLiteStore(tmp_path / "a"), SQLiteStore(tmp_path / "b")
+    lock = Announcing()
+    monkeypatch.setattr("aiosock.middleware.cachestore._one_fork", lock)
+    stores = first, second = SQLiteStore(tmp_path / "a"), SQLiteStore(tmp_path / "b")
     monkeypatch.setattr("aiosock.middleware.cachestore._stores", [first])
     _before_fork()
-    monkeypatch.setattr("aiosock.middleware.cachestore._stores", [second])
+    monkeypatch.setattr("aiosock.middleware.cachestore._stores", [second, first])
     other = threading.Thread(target=_before_fork)
     other.start()
-    other.join()
+    assert lock.awaited.wait(10)
+    assert [store._at_work.locked() for store in stores] == [True, False]
     _after_fork()
-    assert not first._at_work.locked()
-    assert second._at_work.locked()
-    second._at_work.release()
+    other.join()
+    assert [store._at_work.locked() for store in stores] == [True, True]
+    _after_fork()
+    assert [store._at_work.locked() for store in stores] == [False, False]
 
 
 ENDING = """
