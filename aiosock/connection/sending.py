@@ -65,7 +65,7 @@ class BodySender:
         count = 0
         gather = self._gather
         try:
-            async with aclosing(source) as pieces:  # type: ignore[type-var]  # they are async generators
+            async with aclosing(source) as pieces:
                 async for piece in pieces:
                     if len(piece) <= MAX_PIECE_BYTES:
                         if gather(piece) >= MAX_HELD_BYTES:

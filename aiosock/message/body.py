@@ -10,7 +10,7 @@ import io
 import json as json_module
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from typing import IO, Final, Protocol, TypeAlias, cast
 
 from aiosock.errors import UsageError
@@ -53,7 +53,7 @@ class Body:
         self.length = length
         self.replayable = replayable
 
-    def pieces(self) -> AsyncIterator[bytes | memoryview]:
+    def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
         """Return the body from its start, in pieces of no particular size."""
         raise TypeError(f"{type(self).__name__} has no pieces")
 
@@ -67,7 +67,7 @@ class BytesBody(Body):
         super().__init__(source, len(data), True)
         self.data = data
 
-    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+    async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
         view = memoryview(self.data)
         for start in range(0, len(view), PIECE_BYTES):
             yield view[start : start + PIECE_BYTES]
@@ -120,10 +120,10 @@ class FileBody(Body):
         """Where in the file the body begins."""
         return self._start or 0
 
-    def pieces(self) -> AsyncIterator[bytes | memoryview]:
+    def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
         return self.pieces_after(0)
 
-    async def pieces_after(self, count: int) -> AsyncIterator[bytes | memoryview]:
+    async def pieces_after(self, count: int) -> AsyncGenerator[bytes | memoryview, None]:
         """Return the pieces without the first so many bytes, which only one with a `descriptor` can leave out."""
         file = self._file
         if self._reading is not None:
@@ -190,7 +190,7 @@ class AsyncFileBody(Body):
         self._file = file
         super().__init__(file, None, False)
 
-    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+    async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
         _refuse_closed(self._file)
         while piece := _checked(await self._file.read(FILE_PIECE_BYTES)):
             yield piece
@@ -205,7 +205,7 @@ class IterableBody(Body):
         self._iterable = iterable
         super().__init__(iterable, None, not hasattr(iterable, "__next__"))
 
-    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+    async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
         for piece in self._iterable:
             yield _checked(piece)
 
@@ -219,7 +219,7 @@ class AsyncIterableBody(Body):
         self._iterable = iterable
         super().__init__(iterable, None, not hasattr(iterable, "__anext__"))
 
-    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+    async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
         iterator = aiter(self._iterable)
         try:
             async for piece in iterator:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cache
 from typing import Final, NamedTuple, TypeAlias, cast
@@ -74,7 +74,7 @@ class MultipartBody(Body):
                 length = None if part.body.length is None else length + len(part.head) + part.body.length
         super().__init__(source, length, all(part.body.replayable for part in parts))
 
-    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+    async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
         for part in self._parts:
             yield part.head
             async with aclosing(_content(part)) as pieces:
@@ -93,7 +93,7 @@ async def _content(part: Part) -> AsyncGenerator[bytes | memoryview]:
     """Return the pieces of a part, which are as long as they were when the form was made, or an error."""
     left = part.body.length
     try:
-        async with aclosing(part.body.pieces()) as pieces:  # type: ignore[type-var]  # they are async generators
+        async with aclosing(part.body.pieces()) as pieces:
             async for piece in pieces:
                 if left is not None:
                     left -= len(piece)

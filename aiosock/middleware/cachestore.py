@@ -411,8 +411,8 @@ class SQLiteStore:
         database = self._open()
         with self._writing(database):
             for url, variant in self._owed.items():
-                which = ("", ()) if variant is None else (" AND variant = ?", (variant,))
-                database.execute(f"DELETE FROM entry WHERE url = ?{which[0]}", (url, *which[1]))  # noqa: S608  # no value
+                # Without a variant, all of them.
+                database.execute("DELETE FROM entry WHERE url = ? AND variant = ifnull(?, variant)", (url, variant))
         self._owed.clear()
 
 
